@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dirty tracking of one VM: which mechanism (decided when the VM is created, for its life on this host), switching
+ * logging on and off, and the harvest into a map with one bit a page. dirty.c opens with the theory of operation.
+ * Thread: the one that harvests (main thread or migration thread), but for dirty_ring_full(), which says its own.
+ */
+#ifndef MEMORY_DIRTY_H
+#define MEMORY_DIRTY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kvm/vcpu.h"
+#include "memory/ram.h"
+
+enum dirty_mode { DIRTY_AUTO, DIRTY_RING, DIRTY_BITMAP };
+
+struct dirty_request {
+	enum dirty_mode mode;
+	uint32_t ring_entries; /* 0: default 65536 or the host's maximum */
+};
+
+/* What was decided, and why, for status and doctor. */
+struct dirty_choice {
+	enum dirty_mode mode; /* DIRTY_RING or DIRTY_BITMAP */
+	uint32_t ring_entries;
+	bool ring_bitmap;   /* arm64: ring with bitmap */
+	bool manual_protect; /* bitmap mode: cleared range by range */
+	char reason[96];
+};
+
+/*
+ * The rule (has_its: an arm64 VM with an ITS): auto takes the ring where the host offers ACQ_REL ordering and, with an
+ * ITS, ring + bitmap; else the bitmap. An explicit ring that the host cannot do safely is -ENOTSUP with the reason.
+ * Pure: no system call.
+ */
+int dirty_choose(const struct kvm_host *host, const struct dirty_request *request, bool has_its, struct dirty_choice *out) must_check;
+/* Enables what was chosen: VM capability steps, so before any memslot. */
+int dirty_enable(struct kvm_vm *vm, const struct dirty_choice *choice) must_check;
+
+struct dirty;
+/* vcpus: array of nvcpus, all created; both must outlive the tracker. */
+int dirty_new(struct dirty **out, struct kvm_vm *vm, struct ram *ram, const struct dirty_choice *choice, struct kvm_vcpu **vcpus, unsigned int nvcpus) must_check;
+void dirty_free(struct dirty *dirty); /* logging must be off; takes NULL */
+/* Logging on for all slots; the map starts empty (the caller sends everything first anyway). */
+int dirty_start(struct dirty *dirty) must_check;
+/* Drains, resets, logging off. */
+int dirty_stop(struct dirty *dirty) must_check;
+
+/*
+ * Gathers all that was dirtied since the last harvest into *map* (npages bits, ORed), and re-arms tracking for those
+ * pages before it returns: a page may be read only after that. Takes rings, bitmaps and Tern's own writes. final: vCPUs
+ * are parked and all state is saved; nothing may write after it. Returns the number of bits that were new, or -errno.
+ */
+int64_t dirty_harvest(struct dirty *dirty, uint64_t *map, bool final) must_check;
+
+/*
+ * The vCPU's ring is full (KVM_EXIT_DIRTY_RING_FULL): gathers and resets every ring into a pending map that the next
+ * harvest takes. vCPU threads; serialised inside. Time spent is added to the vCPU's throttle count.
+ */
+int dirty_ring_full(struct dirty *dirty, struct kvm_vcpu *vcpu) must_check;
+
+struct dirty_stats {
+	uint64_t harvests, pages, ring_full_exits, ring_full_ns, resets_partial;
+};
+void dirty_get_stats(const struct dirty *dirty, struct dirty_stats *out);
+
+#endif
