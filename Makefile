@@ -57,6 +57,10 @@ OBJ      := $(LIB_SRCS:%.c=$(B)/obj/%.o)
 SANOBJ   := $(LIB_SRCS:%.c=$(B)/san/%.o)
 UNIT     := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(filter-out tests/unit/$(OTHER)_% tests/unit/%_$(OTHER).c,$(wildcard tests/unit/*.c)))
 
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-4s %s\n' '$(1)' '$(2)')
+
 .DELETE_ON_ERROR:
 .PHONY: all lib unit clean fmt fmt-check layers lint check deps
 .DEFAULT_GOAL := all
@@ -72,27 +76,33 @@ $(OBJ) $(SANOBJ): $(GEN)
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(OPT) $(HARDEN) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(OPT) $(HARDEN) -MMD -MP -c -o $@ $<
 
 $(B)/libtern.a: $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 $(B)/tern: $(B)/obj/cli/main.o $(B)/libtern.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lpthread
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lpthread
 
 # Unit tests: the same sources under AddressSanitizer and UndefinedBehaviorSanitizer.
 $(B)/san/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(SANFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,SAN,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SANFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/libtern-san.a: $(SANOBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 $(B)/tests/unit/%: tests/unit/%.c $(B)/libtern-san.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(SANFLAGS) -MMD -MP -o $@ $< $(B)/libtern-san.a $(PKG_LIBS) -lpthread
+	$(call say,TEST,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SANFLAGS) -MMD -MP -o $@ $< $(B)/libtern-san.a $(PKG_LIBS) -lpthread
 
 unit: $(UNIT)
 	G_DEBUG=fatal-warnings prove --timer $(UNIT)

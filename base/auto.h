@@ -21,7 +21,7 @@ static inline void auto_free(void *pointer)
 }
 
 /* AUTO_FD fd = open(...);	closed at the end of the scope if it is >= 0 */
-#define AUTO_FD	  __attribute__((cleanup(auto_close))) int
+#define AUTO_FD __attribute__((cleanup(auto_close))) int
 /* AUTO_FREE char *text = ...;	freed at the end of the scope */
 #define AUTO_FREE __attribute__((cleanup(auto_free)))
 
@@ -44,7 +44,7 @@ static inline void close_fd(int *fd)
 
 #define must_check __attribute__((warn_unused_result))
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(p, type, member) ((type *)(void *)((char *)(p) - offsetof(type, member)))
+#define ARRAY_SIZE(a)		      (sizeof(a) / sizeof((a)[0]))
+#define CONTAINER_OF(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 #endif

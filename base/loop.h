@@ -34,12 +34,14 @@ void loop_stop(struct loop *loop);
 typedef void loop_fd_fn(void *opaque, int fd, uint32_t events);
 int loop_add_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn *fn, void *opaque,
 		struct loop_watch **out) must_check;
-void loop_watch_set(struct loop_watch *watch, uint32_t events); /* 0: keep, but report only errors */
-void loop_watch_free(struct loop_watch *watch);			/* takes NULL */
+void loop_watch_set(struct loop_watch *watch,
+		    uint32_t events);		/* 0: keep, but report only errors */
+void loop_watch_free(struct loop_watch *watch); /* takes NULL */
 
 /* A one-shot timer on CLOCK_MONOTONIC; arm it again in the callback for a period. */
 typedef void loop_timer_fn(void *opaque);
-int loop_timer_new(struct loop *loop, loop_timer_fn *fn, void *opaque, struct loop_timer **out) must_check;
+int loop_timer_new(struct loop *loop, loop_timer_fn *fn, void *opaque,
+		   struct loop_timer **out) must_check;
 void loop_timer_arm(struct loop_timer *timer, uint64_t delay_us); /* again: replaces the old time */
 void loop_timer_disarm(struct loop_timer *timer);
 void loop_timer_free(struct loop_timer *timer); /* takes NULL */

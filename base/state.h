@@ -40,11 +40,12 @@ typedef uint64_t state_u64;
 
 struct state_field {
 	const char *name;
-	uint16_t number;	/* on the wire */
-	uint8_t element_bytes;	/* 1, 2, 4 or 8 */
-	uint32_t max;		/* elements: exactly (fixed) or at most (variable) */
-	size_t offset;		/* of the first element in the struct */
-	ptrdiff_t count_offset; /* of the uint32_t that counts a variable array's elements; -1: fixed */
+	uint16_t number;       /* on the wire */
+	uint8_t element_bytes; /* 1, 2, 4 or 8 */
+	uint32_t max;	       /* elements: exactly (fixed) or at most (variable) */
+	size_t offset;	       /* of the first element in the struct */
+	ptrdiff_t
+		count_offset; /* of the uint32_t that counts a variable array's elements; -1: fixed */
 };
 
 struct state_table {
@@ -76,7 +77,8 @@ struct state_table {
 /* clang-format on */
 
 /* Appends one section. Errors: -ENOSPC, -ENOMEM (also kept in out). */
-int state_save(const struct state_table *table, uint32_t instance, const void *object, struct buf *out);
+int state_save(const struct state_table *table, uint32_t instance, const void *object,
+	       struct buf *out);
 
 /*
  * The sections of one saved VM, by name and instance. It points into `bytes`, which must outlive it; nothing is copied.
@@ -93,7 +95,8 @@ bool state_set_has(const struct state_set *set, const struct state_table *table,
  * into a local copy, validate, then commit. Marks the section as used. Errors, each logged with section and field:
  * -ENOENT not there, -EBADMSG newer version, wrong width or count, missing, repeated or unknown mandatory field.
  */
-int state_load(struct state_set *set, const struct state_table *table, uint32_t instance, void *object) must_check;
+int state_load(struct state_set *set, const struct state_table *table, uint32_t instance,
+	       void *object) must_check;
 /* -EBADMSG, naming the first, when a section was loaded by nobody: silence would drop a device's state. */
 int state_set_all_used(const struct state_set *set) must_check;
 
