@@ -17,13 +17,13 @@ struct kvm_host {
 	unsigned int max_vcpus; /* KVM_CAP_MAX_VCPUS */
 	unsigned int max_memslots;
 	/* Dirty tracking, see memory/dirty.h. Sizes in bytes of one vCPU's ring, 0: not offered. */
-	uint32_t ring_max_bytes;     /* the larger of KVM_CAP_DIRTY_LOG_RING and _ACQ_REL */
-	bool ring_acq_rel;	     /* 223 is offered (else 192) */
-	bool ring_with_bitmap;	     /* 225 */
-	uint64_t manual_protect;     /* flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 0: none */
-	bool memory_fault_info;	     /* KVM_CAP_MEMORY_FAULT_INFO */
-	bool user_memory2;	     /* KVM_CAP_USER_MEMORY2 */
-	uint64_t eager_split_sizes;  /* arm64: KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES, 0: none */
+	uint32_t ring_max_bytes;    /* the larger of KVM_CAP_DIRTY_LOG_RING and _ACQ_REL */
+	bool ring_acq_rel;	    /* 223 is offered (else 192) */
+	bool ring_with_bitmap;	    /* 225 */
+	uint64_t manual_protect;    /* flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 0: none */
+	bool memory_fault_info;	    /* KVM_CAP_MEMORY_FAULT_INFO */
+	bool user_memory2;	    /* KVM_CAP_USER_MEMORY2 */
+	uint64_t eager_split_sizes; /* arm64: KVM_CAP_ARM_SUPPORTED_BLOCK_SIZES, 0: none */
 };
 
 /*

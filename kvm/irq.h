@@ -44,13 +44,16 @@ int kvm_irq_bind_line(struct kvm_irq *irq, uint32_t gsi, int eventfd, int resamp
 int kvm_irq_msi_alloc(struct kvm_irq *irq, uint32_t *gsi) must_check;
 void kvm_irq_msi_free(struct kvm_irq *irq, uint32_t gsi);
 /* Points the GSI at an MSI message. devid: requester id for an ITS, -1 for none. Commits. */
-int kvm_irq_msi_route(struct kvm_irq *irq, uint32_t gsi, uint64_t address, uint32_t data, int64_t devid) must_check;
+int kvm_irq_msi_route(struct kvm_irq *irq, uint32_t gsi, uint64_t address, uint32_t data,
+		      int64_t devid) must_check;
 /* Connects or disconnects an eventfd and a GSI. */
 int kvm_irq_bind(struct kvm_irq *irq, uint32_t gsi, int eventfd) must_check;
 int kvm_irq_unbind(struct kvm_irq *irq, uint32_t gsi, int eventfd) must_check;
 
 /* A doorbell: a guest write of len (0: any) bytes at gpa (pio: port) signals the eventfd instead of exiting. */
-int kvm_doorbell_add(struct kvm_vm *vm, uint64_t address, uint32_t len, bool pio, int eventfd) must_check;
-int kvm_doorbell_remove(struct kvm_vm *vm, uint64_t address, uint32_t len, bool pio, int eventfd) must_check;
+int kvm_doorbell_add(struct kvm_vm *vm, uint64_t address, uint32_t len, bool pio,
+		     int eventfd) must_check;
+int kvm_doorbell_remove(struct kvm_vm *vm, uint64_t address, uint32_t len, bool pio,
+			int eventfd) must_check;
 
 #endif

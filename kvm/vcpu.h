@@ -16,9 +16,9 @@ struct kvm_vcpu {
 	struct kvm_vm *vm;
 	unsigned int index; /* KVM_CREATE_VCPU's id */
 	int fd;
-	struct kvm_run *run;		    /* shared with the kernel, vm->host->vcpu_mmap_bytes */
-	struct kvm_dirty_gfn *ring;	    /* NULL without a ring; vm->ring_entries entries */
-	uint32_t ring_fetch_index;	    /* next entry to harvest; the harvester's */
+	struct kvm_run *run;	    /* shared with the kernel, vm->host->vcpu_mmap_bytes */
+	struct kvm_dirty_gfn *ring; /* NULL without a ring; vm->ring_entries entries */
+	uint32_t ring_fetch_index;  /* next entry to harvest; the harvester's */
 };
 
 int kvm_vcpu_new(struct kvm_vcpu *vcpu, struct kvm_vm *vm, unsigned int index) must_check;
@@ -37,6 +37,7 @@ int kvm_vcpu_set_mp_state(struct kvm_vcpu *vcpu, uint32_t mp_state) must_check;
 int kvm_vcpu_get_events(struct kvm_vcpu *vcpu, struct kvm_vcpu_events *events) must_check;
 int kvm_vcpu_set_events(struct kvm_vcpu *vcpu, const struct kvm_vcpu_events *events) must_check;
 /* -1/-errno are handed back as -errno; `what` names the call in the log. For the per-architecture files of kvm/ only. */
-int kvm_vcpu_ioctl(struct kvm_vcpu *vcpu, const char *what, unsigned long request, void *arg) must_check;
+int kvm_vcpu_ioctl(struct kvm_vcpu *vcpu, const char *what, unsigned long request,
+		   void *arg) must_check;
 
 #endif

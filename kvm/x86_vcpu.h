@@ -29,9 +29,10 @@ int kvm_x86_set_lapic(struct kvm_vcpu *vcpu, const struct kvm_lapic_state *lapic
 int kvm_x86_get_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs) must_check;
 int kvm_x86_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs) must_check;
 int kvm_x86_set_cpuid(struct kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid) must_check;
-int kvm_x86_get_tsc_khz(struct kvm_vcpu *vcpu);			 /* kHz or -errno */
+int kvm_x86_get_tsc_khz(struct kvm_vcpu *vcpu); /* kHz or -errno */
 int kvm_x86_set_tsc_khz(struct kvm_vcpu *vcpu, uint32_t khz) must_check;
-int kvm_x86_kvmclock_ctrl(struct kvm_vcpu *vcpu) must_check; /* -EINVAL, not logged: the guest has no kvmclock */
+int kvm_x86_kvmclock_ctrl(struct kvm_vcpu *vcpu)
+	must_check; /* -EINVAL, not logged: the guest has no kvmclock */
 
 /* Host-wide: the caller frees what comes back with free(). */
 int kvm_x86_supported_cpuid(const struct kvm_host *host, struct kvm_cpuid2 **out) must_check;
