@@ -38,7 +38,8 @@ struct bus {
 void bus_init(struct bus *bus);
 void bus_fini(struct bus *bus);
 /* -EEXIST names both windows when they overlap; -ENOSPC; -EINVAL (size 0, wraps). */
-int bus_add(struct bus *bus, const char *name, uint64_t start, uint64_t size_bytes, const struct bus_ops *ops, void *opaque) must_check;
+int bus_add(struct bus *bus, const char *name, uint64_t start, uint64_t size_bytes,
+	    const struct bus_ops *ops, void *opaque) must_check;
 int bus_remove(struct bus *bus, uint64_t start);
 /* false: nobody there (read gives all ones). */
 bool bus_read(struct bus *bus, uint64_t address, void *data, unsigned int len);

@@ -38,12 +38,13 @@ struct device_ops {
 /* Embedded first in every device. */
 struct device {
 	const struct device_ops *ops;
-	char id[32];	   /* "disk0", "net0", "serial0": unique in the VM; named in maps and logs */
+	char id[32]; /* "disk0", "net0", "serial0": unique in the VM; named in maps and logs */
 	uint32_t instance; /* the sections' instance number: stable across hosts (PCI slot, or 0) */
 };
 
 /* Fills the embedded part; asserts that ops is complete (a NULL table, or save/load without one, is our bug). */
-void device_init(struct device *device, const struct device_ops *ops, const char *id, uint32_t instance);
+void device_init(struct device *device, const struct device_ops *ops, const char *id,
+		 uint32_t instance);
 
 /* The devices of one VM in creation order. */
 #define DEVICES_MAX 64
@@ -51,8 +52,9 @@ struct device_list {
 	unsigned int n;
 	struct device *device[DEVICES_MAX];
 };
-int device_list_add(struct device_list *list, struct device *device) must_check; /* takes ownership; -EEXIST id, -ENOSPC */
-void device_list_free(struct device_list *list);				      /* frees all, last first */
+int device_list_add(struct device_list *list,
+		    struct device *device) must_check; /* takes ownership; -EEXIST id, -ENOSPC */
+void device_list_free(struct device_list *list);       /* frees all, last first */
 void device_list_reset(struct device_list *list);
 /* All or none: when one fails, those already paused are resumed and its error is returned (logged with its id). */
 int device_list_pause(struct device_list *list) must_check;

@@ -24,7 +24,7 @@ struct dirty_request {
 struct dirty_choice {
 	enum dirty_mode mode; /* DIRTY_RING or DIRTY_BITMAP */
 	uint32_t ring_entries;
-	bool ring_bitmap;   /* arm64: ring with bitmap */
+	bool ring_bitmap;    /* arm64: ring with bitmap */
 	bool manual_protect; /* bitmap mode: cleared range by range */
 	char reason[96];
 };
@@ -34,13 +34,16 @@ struct dirty_choice {
  * ITS, ring + bitmap; else the bitmap. An explicit ring that the host cannot do safely is -ENOTSUP with the reason.
  * Pure: no system call.
  */
-int dirty_choose(const struct kvm_host *host, const struct dirty_request *request, bool has_its, struct dirty_choice *out) must_check;
+int dirty_choose(const struct kvm_host *host, const struct dirty_request *request, bool has_its,
+		 struct dirty_choice *out) must_check;
 /* Enables what was chosen: VM capability steps, so before any memslot. */
 int dirty_enable(struct kvm_vm *vm, const struct dirty_choice *choice) must_check;
 
 struct dirty;
 /* vcpus: array of nvcpus, all created; both must outlive the tracker. */
-int dirty_new(struct dirty **out, struct kvm_vm *vm, struct ram *ram, const struct dirty_choice *choice, struct kvm_vcpu **vcpus, unsigned int nvcpus) must_check;
+int dirty_new(struct dirty **out, struct kvm_vm *vm, struct ram *ram,
+	      const struct dirty_choice *choice, struct kvm_vcpu **vcpus,
+	      unsigned int nvcpus) must_check;
 void dirty_free(struct dirty *dirty); /* logging must be off; takes NULL */
 /* Logging on for all slots; the map starts empty (the caller sends everything first anyway). */
 int dirty_start(struct dirty *dirty) must_check;

@@ -27,11 +27,12 @@ struct arch_layout {
 	gpa_t mmio64, mmio64_bytes;	/* 64-bit BARs, above all RAM */
 	bool serial_pio;		/* the serial port is behind port I/O (x86: 0x3f8) */
 	uint64_t serial;		/* its port or gpa */
-	uint32_t serial_gsi, power_gsi;	/* wired lines, edge */
+	uint32_t serial_gsi, power_gsi; /* wired lines, edge */
 	unsigned int nlines;
 };
 /* -EINVAL when the memory does not fit below the guest's address limit (named). */
-int arch_get_layout(const struct config *config, const struct kvm_host *host, struct arch_layout *out) must_check;
+int arch_get_layout(const struct config *config, const struct kvm_host *host,
+		    struct arch_layout *out) must_check;
 
 /* The KVM_CREATE_VM type (arm64: IPA bits). */
 unsigned long arch_vm_type(const struct kvm_host *host);
@@ -40,7 +41,8 @@ unsigned long arch_vm_type(const struct kvm_host *host);
 struct arch_vm;
 
 /* Before memslots: VM capabilities (irqchip, TSS address, exits...). irq gets the wired lines. */
-int arch_vm_new(struct arch_vm **out, struct kvm_vm *vm, const struct config *config, const struct arch_layout *layout, struct kvm_irq *irq) must_check;
+int arch_vm_new(struct arch_vm **out, struct kvm_vm *vm, const struct config *config,
+		const struct arch_layout *layout, struct kvm_irq *irq) must_check;
 void arch_vm_free(struct arch_vm *arch);
 /* After KVM_CREATE_VCPU, on the creating thread: CPUID / features, state before reset. */
 int arch_vcpu_init(struct arch_vm *arch, struct kvm_vcpu *vcpu) must_check;

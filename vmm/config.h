@@ -32,8 +32,9 @@ struct config_disk {
 
 struct config_net {
 	enum config_net_kind kind;
-	char *tap;	/* interface name, or NULL */
-	uint8_t mac[6]; /* all zero: derived from the VM's name and the index, locally administered */
+	char *tap; /* interface name, or NULL */
+	uint8_t mac
+		[6]; /* all zero: derived from the VM's name and the index, locally administered */
 	uint16_t npairs; /* queue pairs, 0: 1 */
 	bool vhost;	 /* use vhost-net when the host has it; default true */
 };

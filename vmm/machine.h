@@ -24,10 +24,10 @@
 
 /* The names are QMP's RunState names, see machine_status_name(). */
 enum machine_status {
-	MACHINE_PRELAUNCH,    /* built, never run */
+	MACHINE_PRELAUNCH, /* built, never run */
 	MACHINE_RUNNING,
 	MACHINE_PAUSED,
-	MACHINE_SHUTDOWN,     /* the guest powered off or was told to; vCPUs never run again */
+	MACHINE_SHUTDOWN,	/* the guest powered off or was told to; vCPUs never run again */
 	MACHINE_GUEST_PANICKED, /* triple fault or the like; same */
 	MACHINE_INTERNAL_ERROR, /* KVM refused to go on; same */
 	MACHINE_INMIGRATE,
@@ -37,7 +37,7 @@ const char *machine_status_name(enum machine_status status);
 
 /* What happened, told to the owner on the main thread; cli/ turns them into QMP events and an exit status. */
 enum machine_event {
-	MACHINE_EVENT_STOP,	 /* paused */
+	MACHINE_EVENT_STOP, /* paused */
 	MACHINE_EVENT_RESUME,
 	MACHINE_EVENT_RESET,	 /* guest or host asked; already done */
 	MACHINE_EVENT_POWERDOWN, /* the power button was pressed */
@@ -56,7 +56,8 @@ struct machine;
  * memory, boot image, devices, vCPU threads (parked). config is copied; loop runs on the calling thread and stays the
  * caller's. Errors: -errno, one line logged that names what and why; nothing is left behind.
  */
-int machine_new(struct machine **out, const struct config *config, struct loop *loop, const struct machine_events *events) must_check;
+int machine_new(struct machine **out, const struct config *config, struct loop *loop,
+		const struct machine_events *events) must_check;
 void machine_free(struct machine *machine); /* stops what runs; takes NULL */
 
 int machine_start(struct machine *machine) must_check;
