@@ -51,17 +51,36 @@ int dirty_start(struct dirty *dirty) must_check;
 int dirty_stop(struct dirty *dirty) must_check;
 
 /*
- * Gathers all that was dirtied since the last harvest into *map* (npages bits, ORed), and re-arms tracking for those
- * pages before it returns: a page may be read only after that. Takes rings, bitmaps and Tern's own writes. final: vCPUs
- * are parked and all state is saved; nothing may write after it. Returns the number of bits that were new, or -errno.
+ * Gathers all that was dirtied since the last harvest into *map (npages bits, ORed): rings, bitmaps, sources, and
+ * Tern's own writes. A page may be read only after dirty_rearm() of its range, which makes the next write to it count.
+ * final: vCPUs are parked and all state is saved; nothing may write after it. Returns how many bits were new, or -errno.
  */
 int64_t dirty_harvest(struct dirty *dirty, uint64_t *map, bool final) must_check;
+/*
+ * Makes writes to pages [first, first + npages) count again, just before they are read (bitmap with manual protection:
+ * a small CLEAR_DIRTY_LOG; otherwise the harvest has done it and this is free). first a multiple of 64.
+ */
+int dirty_rearm(struct dirty *dirty, page_t first, uint64_t npages) must_check;
 
 /*
  * The vCPU's ring is full (KVM_EXIT_DIRTY_RING_FULL): gathers and resets every ring into a pending map that the next
- * harvest takes. vCPU threads; serialised inside. Time spent is added to the vCPU's throttle count.
+ * harvest takes. vCPU threads; serialised inside. Correct whenever it is called, also with logging off.
  */
-int dirty_ring_full(struct dirty *dirty, struct kvm_vcpu *vcpu) must_check;
+int dirty_ring_full(struct dirty *dirty) must_check;
+
+/*
+ * Somebody else who writes guest memory and keeps a log of it (vhost in the kernel). Called with the tracker's lock
+ * held, on the harvesting thread. start/stop switch the log; harvest ORs and clears it.
+ */
+struct dirty_source {
+	void *opaque;
+	int (*start)(void *opaque);
+	void (*stop)(void *opaque);
+	void (*harvest)(void *opaque, uint64_t *map);
+};
+#define DIRTY_SOURCES_MAX 16
+int dirty_add_source(struct dirty *dirty,
+		     const struct dirty_source *source) must_check; /* logging off; -ENOSPC */
 
 struct dirty_stats {
 	uint64_t harvests, pages, ring_full_exits, ring_full_ns, resets_partial;

@@ -28,6 +28,8 @@ typedef uint64_t page_t;
 #define RAM_PAGE_SHIFT	12
 #define RAM_PAGE_BYTES	4096ULL
 #define RAM_REGIONS_MAX 8
+/* So that a region starts at a word boundary in every bitmap, and a huge page never spans two. */
+#define RAM_GRAIN (2ULL << 20)
 
 enum ram_backing { RAM_SHMEM, RAM_HUGETLB_2M, RAM_HUGETLB_1G };
 
@@ -36,7 +38,7 @@ struct ram_range {
 	uint64_t size_bytes;
 };
 
-/* What a machine wants; ranges sorted, 2 MiB aligned sizes with RAM_HUGETLB_2M (1 GiB with 1G), else 4 KiB. */
+/* What a machine wants; ranges sorted and apart, addresses and sizes multiples of RAM_GRAIN (1 GiB with RAM_HUGETLB_1G). */
 struct ram_layout {
 	unsigned int nranges;
 	struct ram_range range[RAM_REGIONS_MAX];
@@ -61,6 +63,7 @@ struct ram {
 	page_t npages;
 	size_t size_bytes;
 	uint64_t *written; /* what Tern's devices wrote: one bit a page, atomic */
+	int smaps_fd;	   /* /proc/self/smaps, opened before the sandbox closes; -1: not there */
 };
 
 /* Errors, logged with size and reason: -ENOMEM, -EINVAL, -errno of memfd_create, ftruncate, mmap. */
@@ -86,7 +89,16 @@ void ram_mark_dirty_hva(struct ram *ram, const void *hva, uint64_t len);
 bool ram_gpa_to_page(const struct ram *ram, gpa_t gpa, page_t *page);
 gpa_t ram_page_to_gpa(const struct ram *ram, page_t page); /* page < npages */
 uint8_t *ram_page_to_hva(const struct ram *ram, page_t page);
-/* The page size that the kernel really uses for the first mapping's resident memory, from smaps: 4096 or larger. */
-uint64_t ram_resident_page_bytes(const struct ram *ram);
+/* Moves what Tern wrote since the last call into *map (npages bits, ORed), page by page in acquire order. */
+void ram_take_written(struct ram *ram, uint64_t *map);
+
+/* What the kernel really uses for the resident part of guest RAM, from smaps. */
+struct ram_residency {
+	uint64_t resident_bytes;  /* of all regions */
+	uint64_t huge_bytes;	  /* the part of it in huge pages */
+	uint64_t huge_page_bytes; /* 0 when there are none */
+};
+/* -ENOTSUP without /proc. Slow (walks page tables): for status, not for a loop. */
+int ram_get_residency(const struct ram *ram, struct ram_residency *out) must_check;
 
 #endif
