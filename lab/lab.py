@@ -1,0 +1,543 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lab hosts: machines under QEMU's software emulation whose Linux has a working /dev/kvm, and commands run on them.
+
+    with LabHost("arm64") as host:
+        print(host.run("ls -l /dev/kvm").stdout)
+
+    with LabPair("x86-64") as pair:         # two hosts that share a network: 10.0.0.1 is host1, 10.0.0.2 is host2
+        pair.host2.popen("nc -l -p 99")
+        pair.host1.run("echo hello | nc host2 99", check=True)
+
+A host boots once and runs any number of commands, at the same time too, each with its own input, output, exit status
+and time limit. Everything ends with the host, and the host ends with this process, whatever happens to it.
+
+What lives elsewhere: which kernel (kernels.py), what is in the initial RAM file system's archive form (initramfs.py),
+what a host does when it starts (init.sh), and the other end of the command protocol (agent.c, which describes it).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import secrets
+import select
+import shlex
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import kernels
+from initramfs import Initramfs
+
+TOP = Path(__file__).resolve().parent.parent
+LAB = TOP / "lab"
+AGENT_PORT = 7000
+
+QEMU = {
+    "x86-64": {"program": "qemu-system-x86_64", "machine": "q35", "cpu": "EPYC-Rome,+svm,+npt", "console": "ttyS0"},
+    "arm64": {"program": "qemu-system-aarch64", "machine": "virt,virtualization=on,gic-version=3",
+              "cpu": "max,pauth-impdef=on,sme=off,sve128=on,lpa2=off", "console": "ttyAMA0"},
+}
+
+# What a lab host loads, in this order, when its kernel has it as modules. Built-in ones are skipped by themselves.
+MODULES = {
+    "x86-64": ["irqbypass", "kvm", "ccp", "kvm-amd", "msr", "cpuid"],
+    "arm64": [],
+}
+COMMON_MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "e1000", "tun", "vhost_net", "9pnet_virtio",
+                  "9p"]
+
+USERS = {"root": ("0", "0", "", "/root"), "tern": ("1000", "1000", "104", "/home/tern")}
+
+PASSWD = "root:x:0:0:root:/root:/bin/sh\ntern:x:1000:1000:tern:/home/tern:/bin/sh\nnobody:x:65534:65534:::/bin/false\n"
+GROUP = "root:x:0:\ntty:x:5:\nkvm:x:104:tern\ntern:x:1000:\nnogroup:x:65534:\n"
+HOSTS = "127.0.0.1 localhost\n10.0.0.1 host1\n10.0.0.2 host2\n"
+
+
+class LabError(Exception):
+    """The lab itself failed (no kernel, no boot, a panic, a time limit), as opposed to a command in it."""
+
+
+class LabTimeout(LabError):
+    """A command, an expected output, or the whole lab took longer than it may."""
+
+
+@dataclasses.dataclass
+class Result:
+    """How a command ended: its exit status (128 + N when signal N ended it), and what it said."""
+    status: int
+    stdout: str
+    stderr: str
+
+
+def tern_binary(arch: str) -> Path:
+    """Where the build leaves tern for an architecture."""
+    native = {"x86_64": "x86-64", "aarch64": "arm64"}[os.uname().machine]
+    return TOP / "build" / ("tern" if arch == native else f"{arch}/tern")
+
+
+def compile_static(source: Path, arch: str) -> Path:
+    """A C source of the lab's as a static program for an architecture, in the cache under a name made of its contents."""
+    native = {"x86_64": "x86-64", "aarch64": "arm64"}[os.uname().machine]
+    compiler = "gcc" if arch == native else f"{kernels.TRIPLET[arch]}-gcc"
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+    name = hashlib.sha256(" ".join([compiler, *flags]).encode() + source.read_bytes()).hexdigest()[:16]
+    target = kernels.cache_dir() / "lab" / f"{source.stem}-{arch}-{name}"
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        fresh = target.with_name(f"{target.name}.{os.getpid()}")
+        try:
+            subprocess.run([compiler, *flags, "-o", fresh, source, "-pthread"], check=True, timeout=300)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise LabError(f"{source.name}: does not compile for {arch}: {error}") from error
+        os.replace(fresh, target)
+    return target
+
+
+class LabProcess:
+    """A command running on a lab host. Its output is collected as it comes; text, with what is not UTF-8 replaced."""
+
+    def __init__(self, host: "LabHost", argv, *, user="root", env=None, cwd=None, pty=False, on_output=None):
+        self.host, self.argv = host, argv
+        self.status: int | None = None
+        self._out = {b"O": bytearray(), b"R": bytearray()}
+        self._failure: str | None = None
+        self._changed = threading.Condition()
+        self._on_output = on_output
+        self._seen = 0
+        words = ["sh", "-c", argv] if isinstance(argv, str) else [os.fspath(word) for word in argv]
+        uid, gid, groups, home = USERS[user]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "USER": user, "TERM": "dumb",
+                       "XDG_RUNTIME_DIR": f"/run/user/{uid}", "LANG": "C.UTF-8", **(env or {})}
+        strings = [host.token, uid, gid, groups, "pty" if pty else "pipe", cwd or home, str(len(environment))]
+        strings += [f"{key}={value}" for key, value in environment.items()] + words
+        self._sock = host.connect()
+        self._frame(b"E", b"".join(os.fsencode(s) + b"\0" for s in strings))
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _frame(self, kind: bytes, data: bytes) -> None:
+        try:
+            self._sock.sendall(kind + struct.pack("<I", len(data)) + data)
+        except OSError:
+            pass  # The reader sees the end of the connection and says what there is to say.
+
+    def _receive(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            part = self._sock.recv(size - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
+    def _read(self) -> None:
+        """The reader thread: takes frames until the last one."""
+        try:
+            while self.status is None:
+                head = self._receive(5)
+                kind, data = head[:1], self._receive(struct.unpack("<I", head[1:])[0])
+                with self._changed:
+                    if kind in self._out:
+                        self._out[kind] += data
+                    elif kind == b"X":
+                        self.status = os.waitstatus_to_exitcode(struct.unpack("<I", data)[0])
+                        if self.status < 0:
+                            self.status = 128 - self.status
+                    elif kind == b"F":
+                        self._out[b"R"] += data + b"\n"
+                        self.status = 127
+                    self._changed.notify_all()
+                if self._on_output and kind in self._out:
+                    self._on_output(kind == b"R", data)
+        except (EOFError, OSError, struct.error):
+            with self._changed:
+                self._failure = "the connection to the lab host broke"
+                self._changed.notify_all()
+        finally:
+            self._sock.close()
+
+    @property
+    def stdout(self) -> str:
+        """What the command has written so far."""
+        return self._out[b"O"].decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """What the command has written to its error output so far."""
+        return self._out[b"R"].decode(errors="replace")
+
+    @property
+    def stdout_bytes(self) -> bytes:
+        """What the command has written so far, as it came."""
+        return bytes(self._out[b"O"])
+
+    def send(self, data) -> None:
+        """Give the command input."""
+        data = data.encode() if isinstance(data, str) else data
+        for start in range(0, len(data), 1 << 19):
+            self._frame(b"I", data[start:start + (1 << 19)])
+
+    def end_input(self) -> None:
+        """Tell the command that its input has ended."""
+        self._frame(b"C", b"")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command and all that it started in its process group."""
+        self._frame(b"K", bytes([number]))
+
+    def kill(self) -> None:
+        """End the command at once; harmless when it has ended."""
+        if self.status is None:
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _wait_for(self, what: str, condition, timeout: float):
+        """Wait until condition() is true, the command's connection is lost, or time is up."""
+        with self._changed:
+            answer = self._changed.wait_for(lambda: condition() or self._failure, timeout)
+            got = condition()
+        if got:
+            return got
+        if answer is None or not self._failure:
+            raise LabTimeout(f"{self.host.name}: {self.argv}: {what}: not within {timeout:g} s\n{self._tail()}")
+        raise self.host.failure(f"{self.argv}: {self._failure}")
+
+    def _tail(self) -> str:
+        return (f"--- its output:\n{self.stdout[-4000:]}\n--- its error output:\n{self.stderr[-4000:]}\n"
+                f"{self.host.console_tail()}")
+
+    def expect(self, pattern: str, timeout: float = 60, stderr: bool = False) -> re.Match:
+        """Wait until the output that has come since the last match has this pattern in it; returns the match."""
+        kind = b"R" if stderr else b"O"
+
+        def search():
+            return re.search(pattern, self._out[kind][self._seen:].decode(errors="replace"), re.MULTILINE)
+
+        def found():
+            return search() or self.status is not None
+
+        self._wait_for(f"expected {pattern!r}", found, timeout)
+        match = search()
+        if not match:
+            raise LabError(f"{self.host.name}: {self.argv}: ended with {self.status}, without {pattern!r}\n{self._tail()}")
+        self._seen += len(match.string[:match.end()].encode())
+        return match
+
+    def wait(self, timeout: float = 60) -> Result:
+        """Wait for the command's end."""
+        self._wait_for("its end", lambda: self.status is not None, timeout)
+        return Result(self.status, self.stdout, self.stderr)
+
+
+class LabHost:
+    """One machine. The constructor starts it; wait_ready() (or entering it as a context) waits until it is up.
+
+    files: (source here, path there) pairs that the host has from the start; programs bring their shared libraries.
+    network: one end of a socket pair, the cable to the other host. disks: images the host sees as /dev/vda, vdb...
+    share: a folder of this machine that the host sees as /share. timeout: seconds after which all of it is killed.
+    """
+
+    def __init__(self, arch: str, *, host_kernel="stock", number=1, memory=1024, cpus=2, cpu=None, timeout=600.0,
+                 files=(), share=None, disks=(), append="", network=None, modules=(), tern=None):
+        self.arch, self.number, self.name = arch, number, f"host{number}"
+        self.token = secrets.token_hex(8)
+        self.deadline = time.monotonic() + timeout
+        self._timeout = timeout
+        self._timed_out = False
+        self._port = 0
+        self._qemu: subprocess.Popen | None = None
+        self._dir = Path(tempfile.mkdtemp(prefix="tern-lab-"))
+        self._console = self._dir / "console"
+        try:
+            self.kernel = kernels.find(arch, host_kernel)
+            self._make_initramfs(files, modules, tern)
+            self._start(memory, cpus, cpu, share, disks, append, network)
+        except BaseException:
+            self.close()
+            raise
+        self._watchdog = threading.Timer(timeout, self._expire)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def _make_initramfs(self, files, modules, tern) -> None:
+        """Write what the host runs from."""
+        image = Initramfs(self.arch)
+        for name in ("proc", "sys", "dev", "tmp", "run", "etc", "share", "newroot", "usr/bin", "usr/sbin", "sbin", "root"):
+            image.directory(name)
+        image.char_device("dev/console", 5, 1)
+        image.busybox()
+        image.file(LAB / "init.sh", "init", 0o755)
+        image.file(compile_static(LAB / "agent.c", self.arch), "lab/agent", 0o755)
+        image.text("etc/passwd", PASSWD)
+        image.text("etc/group", GROUP)
+        image.text("etc/hosts", HOSTS)
+        image.modules(self.kernel, [*MODULES[self.arch], *COMMON_MODULES, *modules])
+        passt = kernels.debian_package("passt", self.arch) / "usr/bin"
+        for program in sorted(passt.glob("passt*")):
+            image.file(program, f"usr/bin/{program.name}", 0o755)
+        tern = Path(tern) if tern else tern_binary(self.arch)
+        if tern.exists():
+            image.file(tern, "usr/bin/tern", 0o755)
+        for source, target in files:
+            image.file(source, target)
+        image.save(self._dir / "initramfs")
+
+    def _start(self, memory, cpus, cpu, share, disks, append, network) -> None:
+        """Start QEMU; it is killed by the kernel when this process goes."""
+        qemu = QEMU[self.arch]
+        argv = ["setpriv", "--pdeathsig", "KILL", "nice", qemu["program"], "-accel", "tcg,thread=multi",
+                "-machine", qemu["machine"], "-cpu", cpu or qemu["cpu"], "-smp", str(cpus), "-m", str(memory),
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-kernel", str(self.kernel.image), "-initrd", str(self._dir / "initramfs"),
+                "-append", f"console={qemu['console']} panic=-1 quiet loglevel=4 random.trust_cpu=on "
+                           f"lab.host={self.number} lab.token={self.token} {append}",
+                "-chardev", f"file,id=console,path={self._console}", "-serial", "chardev:console",
+                "-qmp", f"unix:{self._dir}/qmp,server=on,wait=off",
+                "-device", "virtio-rng-pci",
+                # Restricted: the host reaches nothing outside but the agent's connection that comes in.
+                "-netdev", f"user,id=mgmt,restrict=on,hostfwd=tcp:127.0.0.1:0-:{AGENT_PORT}",
+                "-device", f"virtio-net-pci,netdev=mgmt,romfile=,mac=52:54:00:0a:00:{self.number:02x}"]
+        fds = ()
+        if network is not None:
+            fds = (network.fileno(),)
+            argv += ["-netdev", f"socket,id=lab,fd={network.fileno()}",
+                     "-device", f"virtio-net-pci,netdev=lab,romfile=,mac=52:54:00:0b:00:{self.number:02x}"]
+        if share:
+            argv += ["-virtfs", f"local,path={share},mount_tag=share,security_model=none,multidevs=remap"]
+        for index, disk in enumerate(disks):
+            argv += ["-drive", f"file={disk},if=none,id=disk{index},format=raw,cache=none,file.locking=off",
+                     "-device", f"virtio-blk-pci,drive=disk{index},share-rw=on"]
+        self._errors = open(self._dir / "qemu", "wb")
+        try:
+            self._qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors,
+                                          pass_fds=fds, start_new_session=True)
+        except OSError as error:
+            raise LabError(f"{qemu['program']}: {error}; run ./install-deps lab") from error
+
+    def _expire(self) -> None:
+        self._timed_out = True
+        if self._qemu:
+            self._qemu.kill()
+
+    def console(self) -> str:
+        """All that the host has printed on its console."""
+        try:
+            return self._console.read_bytes().decode(errors="replace").replace("\r", "")
+        except OSError:
+            return ""
+
+    def console_tail(self, lines: int = 60) -> str:
+        """The end of the console, for a report of failure."""
+        tail = "\n".join(self.console().splitlines()[-lines:])
+        return f"--- the end of {self.name}'s console ({self.arch}):\n{tail}\n---"
+
+    def alive(self) -> bool:
+        """Whether the machine is still there."""
+        return self._qemu is not None and self._qemu.poll() is None
+
+    def failure(self, what: str) -> LabError:
+        """The exception that says why the host can no longer serve, with the end of its console."""
+        said = (self._dir / "qemu").read_text(errors="replace").strip()
+        said = f"QEMU said: {said}\n" if said else ""
+        time.sleep(0.1)  # A QEMU that has just been killed is not gone yet.
+        if self._timed_out:
+            return LabTimeout(f"{self.name}: {what}: the lab's time of {self._timeout:g} s is over\n"
+                              f"{said}{self.console_tail()}")
+        if not self.alive():
+            what += "; the host is gone" + (" (panic)" if "Kernel panic" in self.console() else "")
+        return LabError(f"{self.name}: {what}\n{said}{self.console_tail()}")
+
+    def wait_ready(self, timeout: float = 120.0) -> "LabHost":
+        """Wait until the host takes commands."""
+        until = min(self.deadline, time.monotonic() + timeout)
+        while "lab: ready" not in self.console():
+            if not self.alive():
+                raise self.failure("did not come up")
+            if time.monotonic() > until:
+                raise self.failure(f"is not up after {timeout:g} s")
+            time.sleep(0.03)
+        found = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)", self.monitor("info usernet"))
+        if not found:
+            raise self.failure("QEMU forwards no port to its agent")
+        self._port = int(found[1])
+        return self
+
+    def connect(self) -> socket.socket:
+        """A fresh connection to the host's agent."""
+        try:
+            sock = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        except OSError as error:
+            raise self.failure(f"its agent does not answer: {error}") from error
+        sock.settimeout(None)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def qmp(self, command: str, **arguments) -> dict:
+        """One command to the QEMU that is the host (not to a tern in it): its return value."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(20)
+            try:
+                sock.connect(str(self._dir / "qmp"))
+                stream = sock.makefile("rw", encoding="utf-8")
+                stream.readline()
+                for name, args in (("qmp_capabilities", {}), (command, arguments)):
+                    stream.write(json.dumps({"execute": name, "arguments": args}) + "\n")
+                    stream.flush()
+                    answer = json.loads(stream.readline())
+                    while "event" in answer:
+                        answer = json.loads(stream.readline())
+            except (OSError, ValueError) as error:
+                raise self.failure(f"QMP {command}: {error}") from error
+        if "error" in answer:
+            raise LabError(f"{self.name}: QMP {command}: {answer['error']['desc']}")
+        return answer["return"]
+
+    def monitor(self, line: str) -> str:
+        """One line to QEMU's human monitor: what it prints."""
+        return self.qmp("human-monitor-command", **{"command-line": line})
+
+    def set_link(self, up: bool) -> None:
+        """Plug in or pull out the cable to the other host."""
+        self.qmp("set_link", name="lab", up=up)
+
+    def popen(self, argv, **options) -> LabProcess:
+        """Start a command: a list of words, or a line for the shell. Options as in LabProcess."""
+        return LabProcess(self, argv, **options)
+
+    def run(self, argv, *, timeout: float = 60, check: bool = False, input=None, **options) -> Result:
+        """Run a command to its end. With check, an exit status other than 0 is an exception."""
+        process = self.popen(argv, **options)
+        try:
+            if input is not None:
+                process.send(input)
+            process.end_input()
+            result = process.wait(timeout)
+        finally:
+            process.kill()
+        if check and result.status != 0:
+            raise LabError(f"{self.name}: {argv}: exit status {result.status}\n{result.stdout[-4000:]}\n"
+                           f"{result.stderr[-4000:]}")
+        return result
+
+    def push(self, source, target: str) -> None:
+        """Copy a file or folder to the host; its parent directories are made."""
+        source = Path(source)
+        with tempfile.TemporaryFile() as archive:
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                tar.add(source, arcname=os.path.basename(target.rstrip("/")))
+            archive.seek(0)
+            where = shlex.quote(os.path.dirname(target.rstrip("/")) or "/")
+            self.run(f"mkdir -p {where} && tar -x -o -f - -C {where}", input=archive.read(), check=True, timeout=300)
+
+    def pull(self, source: str, target) -> None:
+        """Copy a file or folder from the host."""
+        where, name = os.path.dirname(source.rstrip("/")) or "/", os.path.basename(source.rstrip("/"))
+        process = self.popen(["tar", "-c", "-f", "-", "-C", where, name])
+        process.end_input()
+        if process.wait(300).status != 0:
+            raise LabError(f"{self.name}: {source}: {process.stderr.strip()}")
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as archive:
+            archive.write(process.stdout_bytes)
+            archive.seek(0)
+            with tarfile.open(fileobj=archive) as tar:
+                tar.extractall(folder)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            if Path(target).is_dir():
+                shutil.copytree(Path(folder) / name, target, dirs_exist_ok=True)
+            else:
+                shutil.move(Path(folder) / name, target)
+
+    def write(self, path: str, text) -> None:
+        """Write a small file on the host."""
+        self.run(["sh", "-c", 'cat >"$0"', path], input=text, check=True)
+
+    def read(self, path: str) -> str:
+        """The text of a small file on the host."""
+        return self.run(["cat", path], check=True).stdout
+
+    def power_cut(self) -> None:
+        """End the host as a power failure would."""
+        if self._qemu:
+            self._qemu.kill()
+            self._qemu.wait(20)
+
+    def close(self) -> None:
+        """End the host and forget it."""
+        if getattr(self, "_watchdog", None):
+            self._watchdog.cancel()
+        self.power_cut()
+        if getattr(self, "_errors", None):
+            self._errors.close()
+        shutil.rmtree(self._dir, ignore_errors=True)
+
+    def __enter__(self) -> "LabHost":
+        try:
+            return self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+class LabPair:
+    """Two hosts on one network. Takes LabHost's options; those given as a pair of two values are one for each host."""
+
+    def __init__(self, arch: str, **options):
+        ends = socket.socketpair()
+        self.hosts: list[LabHost] = []
+        try:
+            for index in range(2):
+                mine = {k: v[index] if isinstance(v, tuple) and len(v) == 2 and k in ("host_kernel", "cpu", "memory", "cpus")
+                        else v for k, v in options.items()}
+                self.hosts.append(LabHost(arch, number=index + 1, network=ends[index], **mine))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for end in ends:
+                end.close()
+
+    @property
+    def host1(self) -> LabHost:
+        """The host at 10.0.0.1."""
+        return self.hosts[0]
+
+    @property
+    def host2(self) -> LabHost:
+        """The host at 10.0.0.2."""
+        return self.hosts[1]
+
+    def wait_ready(self, timeout: float = 180.0) -> "LabPair":
+        """Wait until both take commands."""
+        for host in self.hosts:
+            host.wait_ready(timeout)
+        return self
+
+    def close(self) -> None:
+        """End both."""
+        for host in self.hosts:
+            host.close()
+
+    def __enter__(self) -> "LabPair":
+        try:
+            return self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_) -> None:
+        self.close()
