@@ -420,6 +420,7 @@ static void serve(int sock, const char *token, const sigset_t *unblocked)
 {
 	static struct command cmd;
 	struct link link = {.sock = sock, .pid = -1, .in = -1, .out = -1, .err = -1};
+	char discard[4096];
 	char type, *data;
 	uint32_t size;
 
@@ -433,6 +434,10 @@ static void serve(int sock, const char *token, const sigset_t *unblocked)
 	if (start(&link, &cmd) == 0)
 		serve_command(&link, unblocked);
 	free(data);
+	/* Closing with input unread would throw away what the peer has not received yet: wait until it closes. */
+	shutdown(sock, SHUT_WR);
+	while (recv(sock, discard, sizeof(discard), 0) > 0)
+		;
 }
 
 static int listen_on(uint16_t port)

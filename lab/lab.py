@@ -349,7 +349,8 @@ class LabHost:
 
     def failure(self, what: str) -> LabError:
         """The exception that says why the host can no longer serve, with the end of its console."""
-        said = (self._dir / "qemu").read_text(errors="replace").strip()
+        said = (self._dir / "qemu").read_text(errors="replace").splitlines()
+        said = "\n".join(line for line in said if "TCG doesn't support requested feature" not in line)
         said = f"QEMU said: {said}\n" if said else ""
         time.sleep(0.1)  # A QEMU that has just been killed is not gone yet.
         if self._timed_out:
