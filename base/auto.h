@@ -6,6 +6,7 @@
 #ifndef BASE_AUTO_H
 #define BASE_AUTO_H
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
