@@ -21,7 +21,8 @@ enum {
  * x0 gpa, x1 count, x2 stride, x3 value, x4 step, x5 operation
  * x6 mismatches, x7 first mismatch, x8 passes, x9 index; x10 and x11 walk, x12 and x14 are scratch, x13 is DONE_GPA.
  */
-extern const char guest_code[], guest_code_end[];
+extern const char guest_code[] __attribute__((visibility("hidden")));
+extern const char guest_code_end[] __attribute__((visibility("hidden")));
 asm(".pushsection .rodata\n"
     ".balign 4\n"
     "guest_code:\n"

@@ -25,7 +25,8 @@ enum {
  * rdi gpa, rsi count, rdx stride, rcx value, r8 step, r9 operation
  * r10 mismatches, r11 first mismatch, r12 passes, r13 index; rax and rbx walk.
  */
-extern const char guest_code[], guest_code_end[];
+extern const char guest_code[] __attribute__((visibility("hidden")));
+extern const char guest_code_end[] __attribute__((visibility("hidden")));
 asm(".pushsection .rodata\n"
     "guest_code:\n"
     "pass:	mov	%rdi, %rax\n"
