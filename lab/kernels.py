@@ -172,6 +172,11 @@ class Kernel:
                     path, _, needs = line.partition(":")
                     # modules.dep names the nearest dependency first: load from the far end.
                     self._deps[module_name(path)] = needs.split()[::-1] + [path]
+            order = self.modules / "order" if self.modules else None
+            if order and order.is_file() and not self._deps:
+                # kernel/build's flat form: few files, listed so that each comes after those that it needs.
+                files = order.read_text(encoding="utf-8").split()
+                self._deps = {module_name(path): [path] for path in files}
         return self._deps
 
     def closure(self, names) -> list[Path]:
