@@ -53,8 +53,9 @@ MODULES = {
     "x86-64": ["irqbypass", "kvm", "ccp", "kvm-amd", "msr", "cpuid"],
     "arm64": [],
 }
-COMMON_MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "virtio_rng", "e1000", "tun", "vhost_net", "9pnet_virtio",
-                  "9p"]
+COMMON_MODULES = ["virtio_pci", "virtio_net", "virtio_rng", "tun", "vhost_net"]
+SHARE_MODULES = ["9pnet_virtio", "9p"]
+DISK_MODULES = ["virtio_blk"]
 
 USERS = {"root": ("0", "0", "", "/root"), "tern": ("1000", "1000", "104", "/home/tern")}
 
@@ -85,18 +86,25 @@ def tern_binary(arch: str) -> Path:
     return TOP / "build" / ("tern" if arch == native else f"{arch}/tern")
 
 
-def compile_static(source: Path, arch: str) -> Path:
-    """A C source of the lab's as a static program for an architecture, in the cache under a name made of its contents."""
+def compile_static(source: Path, arch: str, sources=()) -> Path:
+    """A C program of the lab's, static, for an architecture; in the cache, under a name made of what it is made of.
+
+    sources: all its files when it has several, headers included.
+    """
     native = {"x86_64": "x86-64", "aarch64": "arm64"}[os.uname().machine]
     compiler = "gcc" if arch == native else f"{kernels.TRIPLET[arch]}-gcc"
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-Wall", "-Wextra", "-Wno-unused-parameter"]
-    name = hashlib.sha256(" ".join([compiler, *flags]).encode() + source.read_bytes()).hexdigest()[:16]
-    target = kernels.cache_dir() / "lab" / f"{source.stem}-{arch}-{name}"
+    sources = list(sources) or [source]
+    recipe = hashlib.sha256(" ".join([compiler, *flags]).encode())
+    for path in sources:
+        recipe.update(path.read_bytes())
+    target = kernels.cache_dir() / "lab" / f"{source.stem}-{arch}-{recipe.hexdigest()[:16]}"
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         fresh = target.with_name(f"{target.name}.{os.getpid()}")
         try:
-            subprocess.run([compiler, *flags, "-o", fresh, source, "-pthread"], check=True, timeout=300)
+            subprocess.run([compiler, *flags, "-o", fresh, *(path for path in sources if path.suffix == ".c"),
+                            "-pthread"], check=True, timeout=300)
         except (OSError, subprocess.SubprocessError) as error:
             raise LabError(f"{source.name}: does not compile for {arch}: {error}") from error
         os.replace(fresh, target)
@@ -262,7 +270,8 @@ class LabHost:
         self._console = self._dir / "console"
         try:
             self.kernel = kernels.find(arch, host_kernel)
-            self._make_initramfs(files, modules, tern)
+            wanted = [*COMMON_MODULES, *(SHARE_MODULES if share else []), *(DISK_MODULES if disks else []), *modules]
+            self._make_initramfs(files, wanted, tern)
             self._start(memory, cpus, cpu, share, disks, append, network)
         except BaseException:
             self.close()
@@ -283,7 +292,7 @@ class LabHost:
         image.text("etc/passwd", PASSWD)
         image.text("etc/group", GROUP)
         image.text("etc/hosts", HOSTS)
-        image.modules(self.kernel, [*MODULES[self.arch], *COMMON_MODULES, *modules])
+        image.modules(self.kernel, [*MODULES[self.arch], *modules])
         passt = kernels.debian_package("passt", self.arch) / "usr/bin"
         for program in sorted(passt.glob("passt*")):
             image.file(program, f"usr/bin/{program.name}", 0o755)
