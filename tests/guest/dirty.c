@@ -359,6 +359,7 @@ void dirty_run(void)
 	check_all(&loads[0]);
 	cold_each(&loads[0], true);
 	wait_all(LOAD_DONE);
+	token_finish();
 	say_errors();
 	say_histogram();
 	say_totals(true, w.start, now);
@@ -377,8 +378,10 @@ void idle_run(void)
 	plan.rate = 0;
 	l->generation = 2;
 	plan.report_ticks = ms_to_ticks(param_ms("report", 1000));
+	token_start();
 	plan.end = run_ms ? now + ms_to_ticks(run_ms) : 0;
 	load_run(l, &w);
+	token_finish();
 	say_totals(true, w.start, clock_now());
 	console_flush();
 }

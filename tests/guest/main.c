@@ -5,6 +5,9 @@
  */
 #include "guest.h"
 
+#include "ktest.h"
+#include "pci.h"
+
 void *memcpy(void *to, const void *from, size_t n)
 {
 	uint8_t *t = to;
@@ -81,7 +84,17 @@ static const struct {
 	{"hello", hello_run},
 	{"idle", idle_run},
 	{"dirty", dirty_run},
+	{"ktest", ktest_run},
 };
+
+/* "NAME" or "NAME:more" */
+static bool mode_is(const char *mode, size_t n, const char *name)
+{
+	size_t length = strlen(name);
+
+	return n >= length && memcmp(mode, name, length) == 0 &&
+	       (n == length || mode[length] == ':');
+}
 
 void guest_main(void)
 {
@@ -89,10 +102,13 @@ void guest_main(void)
 	    machine.ram_bytes >> 20, machine.nvcpus, machine.clock_khz, machine.clock_source,
 	    machine.cmdline);
 	console_flush();
+	pci_init();
 	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
 		size_t n;
 
-		if (!param_is("mode", modes[i].name) && (i || param_find("mode", &n)))
+		const char *mode = param_find("mode", &n);
+
+		if (mode ? !mode_is(mode, n, modes[i].name) : i > 0)
 			continue;
 		modes[i].run();
 		if (param_is("end", "reset"))

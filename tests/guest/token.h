@@ -16,6 +16,8 @@ extern struct token token;
 
 void token_start(void);
 void token_emit(uint64_t now);
+/* Waits for the last one; returns how many the disk refused. */
+uint64_t token_finish(void);
 
 static inline void token_poll(uint64_t now)
 {

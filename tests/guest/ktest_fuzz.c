@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A hostile driver: for `seconds=`, writes values of every kind with every width to every register of every PCI function
+ * (configuration space and BARs) and, on x86, to the port devices; now and then with rings that point to real memory full
+ * of noise, so that the devices walk them. It proves nothing by itself: whoever started it checks that the VMM lives
+ * and that this test says its last line. `seed=` repeats a run.
+ *
+ * What it leaves alone, because writing there ends the VM rightly: the power-off and reset registers.
+ */
+#include "ktest.h"
+#include "pci.h"
+#include "virtio.h"
+
+#define FUZZ_DEVICES 32
+#define NOISE_BYTES  65536
+
+struct target {
+	unsigned int function;
+	bool is_virtio;
+	struct virtio v;
+	struct pci_bar bars[PCI_BARS];
+};
+
+static struct target targets[FUZZ_DEVICES] NOINIT;
+static unsigned int ntargets;
+static uint64_t noise[NOISE_BYTES / 8] NOINIT __attribute__((aligned(4096)));
+static uint64_t state;
+
+/* xorshift64* */
+static uint64_t random_next(void)
+{
+	state ^= state >> 12;
+	state ^= state << 25;
+	state ^= state >> 27;
+	return state * 0x2545f4914f6cdd1dul;
+}
+
+static uint64_t random_value(void)
+{
+	static const uint64_t interesting[] = {0,
+					       1,
+					       2,
+					       3,
+					       7,
+					       8,
+					       15,
+					       64,
+					       0x7f,
+					       0x80,
+					       0xff,
+					       0x100,
+					       0x7fff,
+					       0x8000,
+					       0xffff,
+					       0x10000,
+					       0x7fffffff,
+					       0x80000000,
+					       4095,
+					       4096,
+					       0xfee00000,
+					       0xffffffff,
+					       0xfffffffffff,
+					       UINT64_MAX};
+	uint64_t r = random_next();
+
+	switch (r >> 61) {
+	case 0:
+	case 1:
+	case 2:
+		return interesting[(r & 0xffff) % ARRAY_SIZE(interesting)];
+	case 3:
+		return (uint64_t)noise + (r & (NOISE_BYTES - 1));
+	case 4:
+		return r & 0xff;
+	default:
+		return r;
+	}
+}
+
+static void write_any(uint64_t at, uint64_t value)
+{
+	switch (random_next() & 3) {
+	case 0:
+		*(volatile uint8_t *)at = (uint8_t)value;
+		break;
+	case 1:
+		*(volatile uint16_t *)at = (uint16_t)value;
+		break;
+	case 2:
+		*(volatile uint32_t *)at = (uint32_t)value;
+		break;
+	default:
+		*(volatile uint64_t *)at = value;
+	}
+}
+
+static void read_any(uint64_t at)
+{
+	switch (random_next() & 3) {
+	case 0:
+		(void)*(volatile uint8_t *)at;
+		break;
+	case 1:
+		(void)*(volatile uint16_t *)at;
+		break;
+	case 2:
+		(void)*(volatile uint32_t *)at;
+		break;
+	default:
+		(void)*(volatile uint64_t *)at;
+	}
+}
+
+static void fuzz_bar(const struct target *target)
+{
+	const struct pci_bar *bar = &target->bars[random_next() % PCI_BARS];
+	uint64_t at;
+
+	if (!bar->size || bar->is_io)
+		return;
+	/* Half of the writes go to where most registers are. */
+	at = bar->base + random_next() % (random_next() & 1 && bar->size > 256 ? 256 : bar->size);
+	if (random_next() & 3)
+		write_any(at, random_value());
+	else
+		read_any(at);
+}
+
+static void fuzz_virtio(const struct target *target)
+{
+	static const uint8_t parts[] = {0, 8, 16, 20, 22, 24, 26, 28, 32, 36, 40, 44, 48, 52};
+	const struct virtio *v = &target->v;
+	uint64_t r = random_next();
+
+	if (r & 1) {
+		write_any(v->common + parts[(r >> 8) % sizeof(parts)], random_value());
+	} else if (r & 2) {
+		write_any(v->notify + (r >> 16) % 64, (uint16_t)(r >> 32) & 3);
+	} else if (v->device) {
+		write_any(v->device + (r >> 16) % 64, random_value());
+	}
+}
+
+/* A device that was set up as it should be, and then finds noise in its queue. */
+static void fuzz_queue(struct target *target)
+{
+	struct virtio *v = &target->v;
+	uint8_t *ring;
+
+	if (!virtio_start(v, random_next()))
+		return;
+	ring = (uint8_t *)v->ring;
+	for (unsigned int i = 0; i < 64; i++)
+		*(uint64_t *)(ring + (random_next() % (2 * PAGE_SIZE) & ~7ul)) = random_value();
+	for (unsigned int i = 0; i < 4; i++) {
+		struct virtio_buffer b[4];
+
+		for (unsigned int k = 0; k < 4; k++)
+			b[k] = (struct virtio_buffer){
+				(void *)(random_next() & 1 ? random_value()
+							   : (uint64_t)noise + 4096 * k),
+				(uint32_t)(random_next() & 3 ? random_next() & 0xfff
+							     : random_value()),
+				random_next() & 1};
+		virtio_submit(v, b, 1 + (unsigned int)(random_next() & 3));
+	}
+}
+
+static void fuzz_config(const struct target *target)
+{
+	unsigned int offset = random_next() & (random_next() & 1 ? 0xff : 0xfff);
+	unsigned int bytes = 1u << random_next() % 3;
+
+	/* BARs stay where they are: one moved over RAM would be the guest's own loss, and end the test early. */
+	if (offset < 0x28 && offset + bytes > PCI_COMMAND && (offset >= 0x10 || offset < 8))
+		return;
+	if (offset + bytes > 4096)
+		return;
+	pci_write(target->function, offset, bytes, (uint32_t)random_value());
+}
+
+#if defined(__x86_64__)
+static void fuzz_ports(void)
+{
+	static const uint16_t ports[] = {0x70,	0x71,  0x3f8, 0x3f9, 0x3fa, 0x3fc, 0x3fe, 0x3ff,
+					 0x2f8, 0x3e8, 0x20,  0x21,  0xa0,  0xa1,  0x60,  0x61,
+					 0x80,	0xcf8, 0x510, 0x511, 0x402, 0xe9,  0x1000};
+	uint16_t port = ports[random_next() % ARRAY_SIZE(ports)];
+	uint64_t value = random_value();
+
+	/* The console's transmitter takes printable characters only, for the sake of who reads it. */
+	if (port == 0x3f8)
+		return;
+	switch (random_next() % 6) {
+	case 0:
+		outl(port, (uint32_t)value);
+		break;
+	case 1:
+		outw(port, (uint16_t)value);
+		break;
+	case 2:
+		(void)inl(port);
+		break;
+	case 3:
+		(void)inw(port);
+		break;
+	default:
+		outb(port, (uint8_t)value);
+	}
+	if (port < 0x400 && port >= 0x3f8) {
+		outb(0x3fb, 0x03);
+		outb(0x3fc, 0x03);
+		outb(0x3f9, 0x00);
+		outb(0x3fa, 0x07);
+	}
+}
+#else
+static void fuzz_ports(void)
+{
+}
+#endif
+
+static void find_targets(void)
+{
+	for (unsigned int function = 0; function < PCI_FUNCTIONS && ntargets < FUZZ_DEVICES;
+	     function++) {
+		struct target *target = &targets[ntargets];
+		unsigned int device_id;
+
+		if (!pci_present(function))
+			continue;
+		memset(target, 0, sizeof(*target));
+		target->function = function;
+		target->is_virtio = virtio_probe(&target->v, function, &device_id);
+		pci_enable(function, target->bars);
+		ntargets++;
+	}
+}
+
+void ktest_fuzz(struct ktest *t)
+{
+	uint64_t run_ms = param_ms("seconds", 5000), end, steps = 0;
+
+	state = param_number("seed", 0);
+	if (!state)
+		state = clock_now() | 1;
+	say("ktest: fuzz seed=%lu\n", state);
+	console_flush();
+	find_targets();
+	end = clock_now() + ms_to_ticks(run_ms);
+	for (; clock_now() < end; steps++) {
+		struct target *target = ntargets ? &targets[random_next() % ntargets] : NULL;
+		unsigned int what = (unsigned int)(random_next() % 64);
+
+		noise[random_next() % ARRAY_SIZE(noise)] = random_value();
+		if (!target || what < 4)
+			fuzz_ports();
+		else if (what < 8)
+			fuzz_config(target);
+		else if (what < 10 && target->is_virtio)
+			fuzz_queue(target);
+		else if (what < 40 && target->is_virtio)
+			fuzz_virtio(target);
+		else
+			fuzz_bar(target);
+	}
+	t->checks = (unsigned int)steps;
+	/* What is left of the devices must still come back with a reset. */
+	for (unsigned int i = 0; i < ntargets; i++) {
+		pci_write(targets[i].function, PCI_COMMAND, 2,
+			  PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+		if (targets[i].is_virtio)
+			KTEST_CHECK(t, virtio_start(&targets[i].v, 0),
+				    "function %x does not start after a reset",
+				    targets[i].function);
+	}
+}
