@@ -34,9 +34,11 @@ AR       := $(CROSS)ar
 STRIP    := $(CROSS)strip
 PKGS     := glib-2.0 libfdt libseccomp jansson liburing
 PKGCONF  := PKG_CONFIG_LIBDIR=/usr/lib/$(TRIPLET)/pkgconfig:/usr/share/pkgconfig pkg-config
-# libfdt has no pkg-config file in Debian 12; it is a plain -lfdt.
+# libfdt has no pkg-config file in Debian 12, and its development package cannot be installed for two architectures at
+# once: the headers are the same for both, and a cross build links the run-time library by its name.
+FDT        := $(if $(CROSS),-l:libfdt.so.1,-lfdt)
 PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(filter-out libfdt,$(PKGS)) 2>/dev/null)
-PKG_LIBS   := $(shell $(PKGCONF) --libs $(filter-out libfdt,$(PKGS)) 2>/dev/null) -lfdt
+PKG_LIBS   := $(shell $(PKGCONF) --libs $(filter-out libfdt,$(PKGS)) 2>/dev/null) $(FDT)
 
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
             -Wpointer-arith -Wwrite-strings -Wundef -Wno-unused-parameter -Wno-missing-field-initializers

@@ -26,7 +26,7 @@ struct step_row {
 	uint32_t needs;	   /* steps that must come before */
 	uint32_t precedes; /* steps that must not have been taken yet */
 	bool once;
-	const char *reason;
+	const char *reason; /* why it must precede these */
 };
 
 /* clang-format off */
@@ -66,8 +66,8 @@ int kvm_vm_step(struct kvm_vm *vm, enum vm_step step)
 	uint32_t done = __atomic_load_n(&vm->done, __ATOMIC_RELAXED);
 
 	if (row->needs & ~done)
-		return fail(-EPROTO, "kvm: %s before %s: %s", row->name,
-			    first_step(row->needs & ~done), row->reason);
+		return fail(-EPROTO, "kvm: %s before %s", row->name,
+			    first_step(row->needs & ~done));
 	if (row->precedes & done)
 		return fail(-EPROTO, "kvm: %s after %s: %s", row->name,
 			    first_step(row->precedes & done), row->reason);
