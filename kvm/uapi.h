@@ -8,6 +8,10 @@
 
 #include <linux/kvm.h>
 
+/* Headers before 6.2 say 0, no rings, on arm64. The value is the same on every architecture that has them. */
+#undef KVM_DIRTY_LOG_PAGE_OFFSET
+#define KVM_DIRTY_LOG_PAGE_OFFSET 64
+
 #ifndef KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP
 #define KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP 225
 #endif

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "kvm/uapi.h"
 
 static size_t ring_bytes(const struct kvm_vcpu *vcpu)
 {
