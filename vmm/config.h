@@ -56,12 +56,16 @@ struct config {
 	enum config_sandbox sandbox;
 	char *cpu; /* "host", "x86-64-v2".. or arm64 "armv8-base" */
 	struct dirty_request dirty;
-	uint8_t uuid[16]; /* all zero: random at creation */
+	uint8_t uuid[16];     /* all zero: random at creation */
+	uint32_t reset_limit; /* how many resets the guest may ask for; CONFIG_RESETS_UNLIMITED */
 };
+#define CONFIG_RESETS_UNLIMITED UINT32_MAX
 
 /* Defaults: 1 CPU, 512 MiB, serial stdio, sandbox on, cpu host, no devices. */
 void config_init(struct config *config);
 void config_fini(struct config *config);
+/* A deep copy; `to` needs no config_init() before it. -ENOMEM (then `to` is empty and config_fini() is allowed). */
+int config_copy(struct config *to, const struct config *from) must_check;
 
 /*
  * One option as on the command line, `key` without dashes, `value` as there ("2G", "path=a.img,readonly=on"). The
@@ -74,5 +78,19 @@ int config_load_file(struct config *config, const char *path) must_check;
 int config_check(const struct config *config) must_check;
 /* "2G", "512M", "4096" (bytes) -> bytes; false when it is not a size. */
 bool config_parse_size(const char *text, uint64_t *bytes);
+
+/* The text of an enum value as options spell it. */
+const char *config_serial_name(enum config_serial serial);
+const char *config_sandbox_name(enum config_sandbox sandbox);
+const char *config_backing_name(enum ram_backing backing); /* "off", "2M", "1G": as hugetlb= */
+/* Whether text may name a VM: [A-Za-z0-9_.-]{1,63}, not beginning with a dot or a dash. */
+bool config_name_ok(const char *text);
+
+/*
+ * The table of options, for help texts and for whoever must know them all; key NULL ends it. The command line's
+ * --config FILE is not among them: it is not expressible in a file.
+ */
+struct config_option;
+const struct config_option *config_options(void);
 
 #endif
