@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The table of commands, and those that need nothing else: help and version. What a command does is in its own file.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "cli/command.h"
+#include "vmm/config_option.h"
+
+/* clang-format off */
+static const struct command commands[] = {
+	{"run", "[--config FILE] [--OPTION VALUE]...", "start a VM and stay until it ends",
+	 "Exit status:\n"
+	 "  0  the guest powered off\n"
+	 "  1  KVM refused to go on, or the host failed\n"
+	 "  2  bad input, or means that are not there; nothing was started\n"
+	 "  3  the guest crashed\n"
+	 "  4  the guest asked for one reset more than --reset-limit\n"
+	 "  5  told to end: quit, a signal, or Ctrl-A x", command_run},
+	{"help", "[COMMAND]", "show what there is, or one command", NULL, command_help},
+	{"version", "", "print the version", NULL, command_version},
+	{NULL},
+};
+/* clang-format on */
+
+const struct command *command_table(void)
+{
+	return commands;
+}
+
+const struct command *command_find(const char *name)
+{
+	for (const struct command *command = commands; command->name; command++)
+		if (!strcmp(command->name, name))
+			return command;
+	return NULL;
+}
+
+int command_usage(const char *name)
+{
+	const struct command *command = command_find(name);
+
+	fprintf(stderr, "usage: tern %s %s\n", name, command ? command->arguments : "");
+	return CLI_INPUT;
+}
+
+static void print_overview(FILE *to)
+{
+	fputs("usage: tern COMMAND [ARGUMENT]...\n\n", to);
+	for (const struct command *command = commands; command->name; command++)
+		fprintf(to, "  %-10s %s\n", command->name, command->summary);
+	fputs("\ntern help COMMAND tells more.\n", to);
+}
+
+static void print_indented(const char *text)
+{
+	while (*text) {
+		size_t len = strcspn(text, "\n");
+
+		printf("        %.*s\n", (int)len, text);
+		text += len + (text[len] == '\n');
+	}
+}
+
+static void print_run_options(void)
+{
+	puts("\nOptions (each may stand in the --config file under the same name):");
+	for (const struct config_option *option = config_options(); option->key; option++) {
+		printf("  --%s %s\n", option->key, option->syntax);
+		print_indented(option->help);
+	}
+	puts("  --config FILE");
+	print_indented("Options from a JSON object; those on the command line are taken after it.");
+	puts("  --verbose, --quiet");
+	print_indented("More, or only errors, on standard error.");
+	puts("A comma inside a part of a value is written twice.");
+}
+
+int command_help(int argc, char **argv)
+{
+	const struct command *command;
+
+	if (argc > 2)
+		return command_usage("help");
+	if (argc < 2) {
+		print_overview(stdout);
+		return CLI_OK;
+	}
+	command = command_find(argv[1]);
+	if (!command) {
+		fprintf(stderr, "tern: %s: no such command (tern help lists them)\n", argv[1]);
+		return CLI_INPUT;
+	}
+	printf("usage: tern %s %s\n\ntern %s: %s\n", command->name, command->arguments,
+	       command->name, command->summary);
+	if (command->run == command_run)
+		print_run_options();
+	if (command->text)
+		printf("\n%s\n", command->text);
+	return CLI_OK;
+}
+
+int command_version(int argc, char **argv)
+{
+	if (argc > 1)
+		return command_usage("version");
+	puts("tern " TERN_VERSION);
+	return CLI_OK;
+}
+
+int command_main(int argc, char **argv)
+{
+	const struct command *command;
+
+	if (argc < 2) {
+		print_overview(stderr);
+		return CLI_INPUT;
+	}
+	if (!strcmp(argv[1], "--version"))
+		return command_version(1, argv);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return command_help(1, argv);
+	command = command_find(argv[1]);
+	if (!command) {
+		fprintf(stderr, "tern: %s: no such command (tern help lists them)\n", argv[1]);
+		return CLI_INPUT;
+	}
+	if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
+		char word[] = "help", *words[] = {word, argv[1], NULL};
+
+		return command_help(2, words);
+	}
+	return command->run(argc - 1, argv + 1);
+}
