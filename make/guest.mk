@@ -30,3 +30,8 @@ $(B)/guest/guest.elf: $(GUEST_OBJ) tests/guest/$(GUEST_ARCH)_guest.lds
 		-Wl,-T,tests/guest/$(GUEST_ARCH)_guest.lds -o $@ $(GUEST_OBJ)
 
 -include $(GUEST_OBJ:.o=.d)
+
+# Live tests: build/tern with the guest on this host's KVM (tests/live).
+.PHONY: live
+live: $(B)/tern $(B)/guest/guest.elf
+	TERN_BUILD=$(B) $(PYTHON) -m pytest -q tests/live

@@ -163,6 +163,7 @@ void x86_boot_main(void)
 	say("guest: hello arch=x86-64\n");
 	console_flush();
 	machine.arch = "x86-64";
+	machine.pci_window = 0xc0000000; /* below ECAM on Tern, and free on QEMU with little RAM */
 	read_start_info(info);
 	acpi_read(info->rsdp_paddr, lapic_read(LAPIC_ID) >> 24);
 	x86_clock_init();
