@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What lab tests get: a lab host, or two, booted once per test file and architecture.
+
+    def test_something(lab):        # LabHost, see lab/lab.py
+        lab.run("ls /dev/kvm", check=True)
+
+    def test_more(pair):            # LabPair
+        pair.host1.run("ping -c 1 host2", check=True)
+
+    def test_a_guest(lab, vm):      # vm(...) boots a guest under tern on the lab host, see vm.py
+        guest = vm(cpus=4)
+
+A test file may change its hosts: LAB = {"memory": 2048} at its top gives options of LabHost.
+Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "lab"), str(TOP / "tests/lab")]
+
+import guest_image  # noqa: E402
+import kernels  # noqa: E402
+from lab import LabHost, LabPair, compile_static, tern_binary  # noqa: E402
+from vm import GUEST_FILES, Vm  # noqa: E402
+
+
+def pytest_addoption(parser):
+    """The choices of a test run."""
+    parser.addoption("--arch", choices=kernels.ARCHES, help="test this architecture only")
+    parser.addoption("--host-kernel", default="stock", help="the lab hosts' kernel: stock, patched, 6.1, a path...")
+
+
+def pytest_generate_tests(metafunc):
+    """Every lab test runs on each chosen architecture; all tests of a file on one before those on the next."""
+    if "arch" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--arch")
+        metafunc.parametrize("arch", [only] if only else kernels.ARCHES, scope="module")
+
+
+@pytest.fixture(scope="session")
+def guest_dir():
+    """A function from an architecture to the folder with its guest's kernel, initrd and root.img, made once."""
+    made = {}
+
+    def get(arch: str) -> Path:
+        if arch not in made:
+            made[arch] = guest_image.make(arch, TOP / "build/lab" / f"guest-{arch}")
+        return made[arch]
+    return get
+
+
+def options(request, arch: str, guest_dir) -> dict:
+    """The options of a file's lab hosts."""
+    chosen = dict(getattr(request.module, "LAB", {}))
+    chosen.setdefault("timeout", 900.0)
+    chosen.setdefault("host_kernel", request.config.getoption("--host-kernel"))
+    files = [*chosen.get("files", ()), (compile_static(TOP / "lab/unixcat.c", arch), "/usr/bin/unixcat")]
+    if chosen.pop("guests", True):
+        if not tern_binary(arch).exists():
+            pytest.fail(f"{tern_binary(arch)} is missing: run `make ARCH={arch}` first", pytrace=False)
+        files += [(guest_dir(arch) / name, f"{GUEST_FILES}/{name}") for name in ("kernel", "initrd", "root.img")]
+        chosen.setdefault("memory", 1536)
+    chosen["files"] = files
+    return chosen
+
+
+def show_consoles(request, hosts) -> None:
+    """Print what the hosts' kernels had to complain about; pytest shows it with a failure only."""
+    if request.session.testsfailed:
+        for host in hosts:
+            print(host.console_tail())
+
+
+@pytest.fixture(scope="module")
+def lab(request, arch, guest_dir):
+    """One lab host for a test file."""
+    with LabHost(arch, **options(request, arch, guest_dir)) as host:
+        yield host
+        show_consoles(request, [host])
+
+
+@pytest.fixture(scope="module")
+def pair(request, arch, guest_dir):
+    """Two lab hosts for a test file."""
+    with LabPair(arch, **options(request, arch, guest_dir)) as both:
+        yield both
+        show_consoles(request, both.hosts)
+
+
+@pytest.fixture
+def vm(request):
+    """A function that boots a guest under tern; what it has booted ends with the test."""
+    started = []
+
+    def start(host=None, **kwargs) -> Vm:
+        guest = Vm(host or request.getfixturevalue("lab"), **kwargs)
+        started.append(guest)
+        return guest
+    yield start
+    for guest in started:
+        guest.close()
+
+
+if os.geteuid() != 0 and not os.access("/usr/bin/qemu-system-x86_64", os.X_OK):
+    pytest.exit("QEMU is missing: run ./install-deps lab")
