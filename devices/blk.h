@@ -110,14 +110,21 @@ struct blk_io_options {
 	enum blk_engine_kind
 		engine; /* AUTO: io_uring where the host allows it, else threads, and the log says why */
 	unsigned int depth; /* most requests in flight at once, 1..4096; more wait inside */
-	/* After a batch of `done` calls: raise the interrupt once. May be NULL. */
-	void (*batch_done)(void *opaque);
+	/*
+	 * Before and after each batch of `done` calls, on the loop's thread: take the owner's lock; raise the interrupt
+	 * once and let go. Both may be NULL. Requests may be submitted from within; commit after them.
+	 */
+	void (*batch_begin)(void *opaque);
+	void (*batch_end)(void *opaque);
 	/* Run first on each thread made here, with a name for its class; sandboxes and affinities. May be NULL. */
-	void (*thread_start)(void *opaque, const char *thread_class);
-	void *opaque;
+	void (*thread_start)(void *thread_opaque, const char *thread_class);
+	void *opaque, *thread_opaque;
 };
 
-/* The image must outlive it. Main thread, before the sandbox closes. Errors: -errno, logged. */
+/*
+ * The image must outlive it. Main thread, before the sandbox closes; the loop may run already (then on another thread).
+ * Errors: -errno, logged.
+ */
 int blk_io_new(struct blk_io **out, struct blk_image *image,
 	       const struct blk_io_options *options) must_check;
 /* Nothing may be in flight; the loop's thread, or while no thread runs the loop. Takes NULL. */

@@ -49,6 +49,7 @@ struct blk_io {
 	uint8_t *bounce_memory;	      /* untouched pages cost nothing */
 	uint32_t bounce_free;	      /* mask */
 	struct log_limit log_limit;
+	int error; /* of watch_engines() */
 };
 
 static void list_init(struct request_list *list)
@@ -282,14 +283,14 @@ static void reap_engine(struct blk_io *io, struct blk_engine *engine)
 
 static void reap_all(struct blk_io *io)
 {
-	unsigned int before = io->in_flight;
-
+	if (io->options.batch_begin)
+		io->options.batch_begin(io->options.opaque);
 	reap_engine(io, io->engine);
 	if (io->slow && io->slow != io->engine)
 		reap_engine(io, io->slow);
+	if (io->options.batch_end)
+		io->options.batch_end(io->options.opaque);
 	blk_io_commit(io);
-	if (io->in_flight != before && io->options.batch_done)
-		io->options.batch_done(io->options.opaque);
 }
 
 static void on_event(void *opaque, int fd, uint32_t events)
@@ -330,6 +331,8 @@ int blk_io_drain(struct blk_io *io, unsigned int timeout_ms)
 {
 	int64_t deadline = now_ms() + timeout_ms;
 
+	if (io->in_flight == 0)
+		return 0;
 	blk_io_commit(io);
 	for (;;) {
 		struct pollfd fds[2] = {
@@ -377,22 +380,17 @@ static int make_engines(struct blk_io *io)
 	return error;
 }
 
-static int watch_engines(struct blk_io *io)
+/* On the loop's thread; leaves what went wrong in io->error. */
+static void watch_engines(void *opaque)
 {
+	struct blk_io *io = opaque;
 	struct blk_engine *engines[2] = {io->engine, io->slow != io->engine ? io->slow : NULL};
 
-	for (unsigned int i = 0; i < 2; i++) {
-		int error;
-
-		if (!engines[i])
-			continue;
-		error = loop_add_fd(io->options.loop, engines[i]->event_fd, EPOLLIN, on_event, io,
-				    &io->watch[i]);
-		if (error)
-			return fail(error, "blk: %s: event loop: %s", io->image->path,
-				    strerror(-error));
+	for (unsigned int i = 0; i < 2 && !io->error; i++) {
+		if (engines[i])
+			io->error = loop_add_fd(io->options.loop, engines[i]->event_fd, EPOLLIN,
+						on_event, io, &io->watch[i]);
 	}
-	return 0;
 }
 
 int blk_io_new(struct blk_io **out, struct blk_image *image, const struct blk_io_options *options)
@@ -421,8 +419,12 @@ int blk_io_new(struct blk_io **out, struct blk_image *image, const struct blk_io
 	}
 	if (!error)
 		error = make_engines(io);
-	if (!error)
-		error = watch_engines(io);
+	if (!error) {
+		loop_call(options->loop, watch_engines, io);
+		error = io->error;
+		if (error)
+			fail(error, "blk: %s: event loop: %s", image->path, strerror(-error));
+	}
 	if (error) {
 		blk_io_free(io);
 		return error;

@@ -259,7 +259,7 @@ int blk_threads_new(struct blk_engine **out, const struct blk_image *image, unsi
 	threads->engine.ops = &threads_ops;
 	threads->image = image;
 	threads->thread_start = options->thread_start;
-	threads->opaque = options->opaque;
+	threads->opaque = options->thread_opaque;
 	threads->todo_tail = &threads->todo;
 	threads->done_tail = &threads->done;
 	pthread_mutex_init(&threads->lock, NULL);

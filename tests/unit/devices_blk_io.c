@@ -26,11 +26,12 @@ struct fixture {
 	struct loop *loop;
 	struct blk_image *image;
 	struct blk_io *io;
-	unsigned int batches;
-	uint8_t *memory; /* page aligned, IMAGE_BYTES */
+	unsigned int batches; /* odd: within one */
+	uint8_t *memory;      /* page aligned, IMAGE_BYTES */
 };
 
 struct request {
+	struct fixture *f;
 	struct blk_request blk;
 	struct iovec iov[16];
 	int result;
@@ -44,12 +45,20 @@ static void on_batch(void *opaque)
 	f->batches++;
 }
 
+static bool in_batch(const struct fixture *f)
+{
+	return f->batches % 2;
+}
+
 static void set_up(struct fixture *f, gconstpointer data)
 {
 	const struct variant *v = data;
 	struct blk_image_options image = {.path = f->path, .fd = -1, .cached = v->cached};
-	struct blk_io_options options = {
-		.engine = v->engine, .depth = v->depth, .batch_done = on_batch, .opaque = f};
+	struct blk_io_options options = {.engine = v->engine,
+					 .depth = v->depth,
+					 .batch_begin = on_batch,
+					 .batch_end = on_batch,
+					 .opaque = f};
 	int fd, error;
 
 	g_strlcpy(f->path, "/var/tmp/tern-blkio-XXXXXX", sizeof(f->path));
@@ -84,13 +93,16 @@ static void on_done(struct blk_request *blk, int result)
 	struct request *r = CONTAINER_OF(blk, struct request, blk);
 
 	g_assert_false(r->done);
+	g_assert_true(in_batch(r->f));
 	r->done = true;
 	r->result = result;
 }
 
-static void prepare(struct request *r, enum blk_op op, uint64_t offset, void *memory, uint64_t len)
+static void prepare(struct fixture *f, struct request *r, enum blk_op op, uint64_t offset,
+		    void *memory, uint64_t len)
 {
 	memset(r, 0, sizeof(*r));
+	r->f = f;
 	r->iov[0] = (struct iovec){memory, len};
 	r->blk = (struct blk_request){.op = op,
 				      .offset = offset,
@@ -140,15 +152,16 @@ static void write_then_read(struct fixture *f, gconstpointer data)
 	if (!f->io)
 		return;
 	fill(f->memory, 1 << 20, 7);
-	prepare(&r, BLK_WRITE, 65536, f->memory, 1 << 20);
+	prepare(f, &r, BLK_WRITE, 65536, f->memory, 1 << 20);
 	g_assert_cmpint(run_one(f, &r), ==, 0);
-	prepare(&r, BLK_FLUSH, 0, NULL, 0);
+	prepare(f, &r, BLK_FLUSH, 0, NULL, 0);
 	g_assert_cmpint(run_one(f, &r), ==, 0);
 	check_file(f, 65536, f->memory, 1 << 20);
-	prepare(&r, BLK_READ, 65536, f->memory + (2 << 20), 1 << 20);
+	prepare(f, &r, BLK_READ, 65536, f->memory + (2 << 20), 1 << 20);
 	g_assert_cmpint(run_one(f, &r), ==, 0);
 	g_assert_cmpmem(f->memory, 1 << 20, f->memory + (2 << 20), 1 << 20);
-	g_assert_cmpuint(f->batches, >=, 3);
+	g_assert_cmpuint(f->batches, >=, 6);
+	g_assert_false(in_batch(f));
 }
 
 /* 1 MiB of memory at odd addresses in odd pieces: several times the bounce buffer's size. */
@@ -164,7 +177,7 @@ static void misaligned_memory(struct fixture *f, gconstpointer data)
 	if (!f->io)
 		return;
 	fill(f->memory, 2 << 20, 99);
-	prepare(&r, BLK_WRITE, 512, at, 1 << 20);
+	prepare(f, &r, BLK_WRITE, 512, at, 1 << 20);
 	for (unsigned int i = 0; i < ARRAY_SIZE(pieces); i++) {
 		r.iov[i] = (struct iovec){at, pieces[i]};
 		memcpy(flat + n, at, pieces[i]);
@@ -202,7 +215,7 @@ static void more_than_fit_at_once(struct fixture *f, gconstpointer data)
 		/* Every third one needs a bounce buffer when direct. */
 		uint8_t *at = f->memory + i * 4096;
 
-		prepare(&r[i], BLK_WRITE, i * 4096, at, 4096);
+		prepare(f, &r[i], BLK_WRITE, i * 4096, at, 4096);
 		if (i % 3 == 0) {
 			r[i].iov[0].iov_len = 5;
 			r[i].iov[1] = (struct iovec){at + 5, 4091};
@@ -225,14 +238,14 @@ static void zero_and_discard(struct fixture *f, gconstpointer data)
 	if (!f->io)
 		return;
 	memset(f->memory, 0xaa, 4 << 20);
-	prepare(&r, BLK_WRITE, 0, f->memory, 4 << 20);
+	prepare(f, &r, BLK_WRITE, 0, f->memory, 4 << 20);
 	g_assert_cmpint(run_one(f, &r), ==, 0);
-	prepare(&r, BLK_ZERO, 4096, NULL, 1 << 20);
+	prepare(f, &r, BLK_ZERO, 4096, NULL, 1 << 20);
 	g_assert_cmpint(run_one(f, &r), ==, 0);
-	prepare(&r, BLK_ZERO, 2 << 20, NULL, 1 << 20);
+	prepare(f, &r, BLK_ZERO, 2 << 20, NULL, 1 << 20);
 	r.blk.unmap = true;
 	g_assert_cmpint(run_one(f, &r), ==, 0);
-	prepare(&r, BLK_DISCARD, 3 << 20, NULL, 4096);
+	prepare(f, &r, BLK_DISCARD, 3 << 20, NULL, 4096);
 	g_assert_cmpint(run_one(f, &r), ==, 0);
 	check_file(f, 4096, zero, 1 << 20);
 	check_file(f, 2 << 20, zero, 1 << 20);
@@ -248,9 +261,9 @@ static void truncated_image_is_an_error(struct fixture *f, gconstpointer data)
 	if (!f->io)
 		return;
 	g_assert_cmpint(truncate(f->path, 1 << 20), ==, 0);
-	prepare(&r, BLK_READ, (1 << 20) - 4096, f->memory, 8192);
+	prepare(f, &r, BLK_READ, (1 << 20) - 4096, f->memory, 8192);
 	g_assert_cmpint(run_one(f, &r), ==, -EIO);
-	prepare(&r, BLK_READ, 4 << 20, f->memory, 8192);
+	prepare(f, &r, BLK_READ, 4 << 20, f->memory, 8192);
 	g_assert_cmpint(run_one(f, &r), ==, -EIO);
 }
 
@@ -268,7 +281,7 @@ static void thread_start_is_called(void)
 	struct blk_io_options options = {.engine = BLK_ENGINE_THREADS,
 					 .depth = 1,
 					 .thread_start = threads_are_told_of,
-					 .opaque = &started};
+					 .thread_opaque = &started};
 	struct blk_image *image;
 	struct blk_io *io;
 	int fd = mkstemp(path);
