@@ -2,8 +2,8 @@
 /*
  * Names of VMs as files.
  *
- * Theory of operation. A name belongs to whoever holds flock(2) on NAME.sock.lock. The lock dies with its last holder,
- * so a socket that lies there with its lock free is stale, whatever killed its owner, and the next owner removes it
+ * Theory of operation. A name belongs to whoever holds the OFD lock on NAME.sock.lock. The lock dies with its last
+ * holder, and asking for its owner does not take it. So a socket that lies there with its lock free is stale, whatever killed its owner, and the next owner removes it
  * under the lock. The lock file is removed by its owner, under the lock too; whoever opened it before that finds, after
  * it got the lock, that the path is no longer this file, and starts again.
  */
@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -82,13 +81,15 @@ static bool same_file(int fd, const char *path)
 
 static int take_lock(struct control *control, const char *name)
 {
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		AUTO_FD fd = open(control->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 		if (fd < 0)
 			return fail(-errno, "control: %s: %s", control->lock, strerror(errno));
-		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-			if (errno != EWOULDBLOCK)
+		if (fcntl(fd, F_OFD_SETLK, &whole) < 0) {
+			if (errno != EAGAIN && errno != EACCES)
 				return fail(-errno, "control: %s: %s", control->lock,
 					    strerror(errno));
 			return fail(-EADDRINUSE, "control: %s is in use (%s, process %d)", name,
@@ -192,12 +193,13 @@ void control_close(struct control *control)
 
 pid_t control_owner(const char *path)
 {
+	struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
 	char lock[CONTROL_PATH_BYTES + 8];
 	AUTO_FD fd = -1;
 
 	snprintf(lock, sizeof(lock), "%s.lock", path);
 	fd = open(lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0)
+	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &whole) < 0 || whole.l_type == F_UNLCK)
 		return 0;
 	return read_pid(fd);
 }

@@ -145,11 +145,13 @@ static void run_input(struct qmp_client *client)
 			send_json(client,
 				  qmp_dispatch(client->server->machine, &client->server->owner,
 					       &client->peer, at + skip, len));
-		/* Once a command has been answered its descriptors have had their chance. */
 		if (client->out.len > QMP_OUTPUT_PAUSE)
 			flush(client);
 	}
 	buf_consume(&client->in, taken);
+	/* Every command that came has been answered: what they did not take is nobody's. */
+	if (!client->in.len)
+		close_fds(&client->peer.fds);
 }
 
 static void keep_fds(struct qmp_client *client, struct msghdr *message)
@@ -261,6 +263,22 @@ static int client_add(struct qmp_server *server, int fd)
 	return 0;
 }
 
+/*
+ * When all places are taken, a client that never negotiated makes room, or one with descriptors of an unfinished
+ * command (its own socket may be among them, and then nobody would ever see it close).
+ */
+static void make_room(struct qmp_server *server)
+{
+	enter(server);
+	for (struct qmp_client *client = server->clients; client; client = client->next) {
+		if (!client->peer.negotiated || client->peer.fds.n) {
+			drop(client, "its place is needed and it does nothing with it");
+			break;
+		}
+	}
+	leave(server);
+}
+
 static void on_connection(void *opaque, int listen_fd, uint32_t events)
 {
 	static const char full[] =
@@ -274,6 +292,8 @@ static void on_connection(void *opaque, int listen_fd, uint32_t events)
 			log_warn("control: accept: %s", strerror(errno));
 		return;
 	}
+	if (server->nclients >= QMP_CLIENTS_MAX)
+		make_room(server);
 	if (server->nclients >= QMP_CLIENTS_MAX) {
 		ssize_t sent = send(fd, full, sizeof(full) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A machine that only remembers what it was told, for tests of what stands above vmm/. It defines every function of
+ * vmm/machine.h, so that the real one is not linked.
+ */
+#ifndef TESTS_FAKE_MACHINE_H
+#define TESTS_FAKE_MACHINE_H
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vmm/machine.h"
+
+struct machine {
+	struct config config;
+	enum machine_status status;
+	struct machine_events events;
+	struct dirty_choice choice;
+	struct device_list devices;
+	struct ram ram;
+	unsigned int resets, powerdowns;
+	int pause_error;
+	char serial[4096];
+	size_t serial_len;
+};
+
+static inline void fake_machine_init(struct machine *machine)
+{
+	memset(machine, 0, sizeof(*machine));
+	config_init(&machine->config);
+	machine->config.name = strdup("fake");
+	machine->config.cpus = 2;
+	machine->status = MACHINE_RUNNING;
+	machine->choice.mode = DIRTY_RING;
+	machine->choice.ring_entries = 65536;
+	strcpy(machine->choice.reason, "the host offers it");
+}
+
+static inline void fake_machine_fini(struct machine *machine)
+{
+	config_fini(&machine->config);
+}
+
+static inline void fake_event(struct machine *machine, enum machine_event event, bool guest)
+{
+	if (machine->events.event)
+		machine->events.event(machine->events.opaque, event, guest);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+const char *machine_status_name(enum machine_status status)
+{
+	static const char *const names[] = {
+		[MACHINE_PRELAUNCH] = "prelaunch",
+		[MACHINE_RUNNING] = "running",
+		[MACHINE_PAUSED] = "paused",
+		[MACHINE_SHUTDOWN] = "shutdown",
+		[MACHINE_GUEST_PANICKED] = "guest-panicked",
+		[MACHINE_INTERNAL_ERROR] = "internal-error",
+		[MACHINE_INMIGRATE] = "inmigrate",
+		[MACHINE_POSTMIGRATE] = "postmigrate",
+	};
+	return names[status];
+}
+
+int machine_new(struct machine **out, const struct config *config, struct loop *loop,
+		const struct machine_events *events)
+{
+	return fail(-ENOTSUP, "fake: a machine is not made this way");
+}
+
+void machine_free(struct machine *machine)
+{
+}
+
+int machine_start(struct machine *machine)
+{
+	machine->status = MACHINE_RUNNING;
+	return 0;
+}
+
+int machine_pause(struct machine *machine)
+{
+	if (machine->pause_error)
+		return fail(machine->pause_error, "fake: disk0 did not drain");
+	if (machine->status == MACHINE_RUNNING) {
+		machine->status = MACHINE_PAUSED;
+		fake_event(machine, MACHINE_EVENT_STOP, false);
+	}
+	return 0;
+}
+
+int machine_resume(struct machine *machine)
+{
+	if (machine->status == MACHINE_PAUSED) {
+		machine->status = MACHINE_RUNNING;
+		fake_event(machine, MACHINE_EVENT_RESUME, false);
+	}
+	return 0;
+}
+
+int machine_reset(struct machine *machine)
+{
+	machine->resets++;
+	fake_event(machine, MACHINE_EVENT_RESET, false);
+	return 0;
+}
+
+int machine_powerdown(struct machine *machine)
+{
+	machine->powerdowns++;
+	fake_event(machine, MACHINE_EVENT_POWERDOWN, false);
+	return 0;
+}
+
+void machine_shutdown(struct machine *machine)
+{
+	machine->status = MACHINE_SHUTDOWN;
+	fake_event(machine, MACHINE_EVENT_SHUTDOWN, false);
+}
+
+int machine_save(struct machine *machine, struct buf *out)
+{
+	return -ENOTSUP;
+}
+
+int machine_load(struct machine *machine, const void *bytes, size_t len)
+{
+	return -ENOTSUP;
+}
+
+enum machine_status machine_get_status(const struct machine *machine)
+{
+	return machine->status;
+}
+
+const struct config *machine_config(const struct machine *machine)
+{
+	return &machine->config;
+}
+
+struct ram *machine_ram(struct machine *machine)
+{
+	return &machine->ram;
+}
+
+struct dirty *machine_dirty(struct machine *machine)
+{
+	return NULL;
+}
+
+const struct dirty_choice *machine_dirty_choice(const struct machine *machine)
+{
+	return &machine->choice;
+}
+
+struct device_list *machine_devices(struct machine *machine)
+{
+	return &machine->devices;
+}
+
+unsigned int machine_nvcpus(const struct machine *machine)
+{
+	return machine->config.cpus;
+}
+
+pid_t machine_vcpu_tid(const struct machine *machine, unsigned int index)
+{
+	return 1000 + (pid_t)index;
+}
+
+const char *machine_pty_path(const struct machine *machine)
+{
+	return "";
+}
+
+void machine_serial_input(struct machine *machine, const void *bytes, size_t len)
+{
+	if (len > sizeof(machine->serial) - machine->serial_len)
+		len = sizeof(machine->serial) - machine->serial_len;
+	memcpy(machine->serial + machine->serial_len, bytes, len);
+	machine->serial_len += len;
+}
+#pragma GCC diagnostic pop
+
+#endif
