@@ -3,9 +3,10 @@
  * Names of VMs as files.
  *
  * Theory of operation. A name belongs to whoever holds the OFD lock on NAME.sock.lock. The lock dies with its last
- * holder, and asking for its owner does not take it. So a socket that lies there with its lock free is stale, whatever killed its owner, and the next owner removes it
- * under the lock. The lock file is removed by its owner, under the lock too; whoever opened it before that finds, after
- * it got the lock, that the path is no longer this file, and starts again.
+ * holder, and asking for its owner does not take it. So a socket that lies there with its lock free is stale, whatever
+ * killed its owner, and the next owner removes it under the lock. The lock file is removed by its owner, under the lock
+ * too; whoever opened it before that finds, after it got the lock, that the path is no longer this file, and starts
+ * again.
  */
 #include "cli/control.h"
 
