@@ -34,6 +34,7 @@ void loop_stop(struct loop *loop);
 typedef void loop_fd_fn(void *opaque, int fd, uint32_t events);
 int loop_add_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn *fn, void *opaque,
 		struct loop_watch **out) must_check;
+/* Any thread, while the watch lives: an event that was already fetched may still be called back once. */
 void loop_watch_set(struct loop_watch *watch,
 		    uint32_t events);		/* 0: keep, but report only errors */
 void loop_watch_free(struct loop_watch *watch); /* takes NULL */

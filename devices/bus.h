@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * An address space of device registers (MMIO or port I/O): which device answers at an address.
- * Filled at machine creation and changed only when the guest moves a BAR. Lookups: vCPU threads, under a reader lock.
+ * Filled at machine creation and changed only when the guest moves a BAR. Lookups: vCPU threads, under a reader lock,
+ * which is given up before the device is called: a device may therefore add and remove windows from its own access, and
+ * may see one more access that was under way when its window went. What ops and opaque point to lives as long as vCPUs run.
  */
 #ifndef DEVICES_BUS_H
 #define DEVICES_BUS_H
@@ -37,9 +39,10 @@ struct bus {
 
 void bus_init(struct bus *bus);
 void bus_fini(struct bus *bus);
-/* -EEXIST names both windows when they overlap; -ENOSPC; -EINVAL (size 0, wraps). */
+/* -EEXIST names both windows when they overlap; -ENOSPC; -EINVAL (size 0, wraps). Logged. name is cut to fit. */
 int bus_add(struct bus *bus, const char *name, uint64_t start, uint64_t size_bytes,
 	    const struct bus_ops *ops, void *opaque) must_check;
+/* The window that starts there; -ENOENT: none. */
 int bus_remove(struct bus *bus, uint64_t start);
 /* false: nobody there (read gives all ones). */
 bool bus_read(struct bus *bus, uint64_t address, void *data, unsigned int len);

@@ -9,6 +9,7 @@
  *		once if the used index has moved past what the guest asked to be told of: a kick's count does not travel.
  *	save	paused only; the device is const: saving changes nothing.
  *	load	paused only, fresh from reset: reads all, validates, then commits. -EBADMSG leaves the device unusable but safe.
+ *		A loaded device is paused until resume.
  *	reset	paused or before the first run: as after power on.
  *
  * All of them on the main thread. Each device either has state tables or says STATE_NONE: `table` must not be NULL.
@@ -31,7 +32,8 @@ struct device_ops {
 	int (*pause)(struct device *device);   /* NULL: nothing ever runs by itself */
 	void (*resume)(struct device *device); /* NULL with pause */
 	int (*save)(const struct device *device, struct buf *out);
-	int (*load)(struct device *device, struct state_set *in);
+	int (*load)(struct device *device,
+		    struct state_set *in); /* NULL with save: STATE_NONE only */
 	void (*free)(struct device *device);
 };
 

@@ -66,7 +66,10 @@ struct pci_function_ops {
 			       unsigned int len);
 	void (*config_written)(struct pci_function *function, unsigned int offset,
 			       unsigned int len);
-	/* Bus mastering went on or off: without it a device touches no memory. pci_host.lock held. */
+	/*
+	 * The guest switched bus mastering: without it a device touches no memory. pci_host.lock held. Not called by
+	 * reset and commit, after which the device looks itself.
+	 */
 	void (*bus_master)(struct pci_function *function, bool on);
 };
 
@@ -92,6 +95,7 @@ struct pci_msix {
 	unsigned int bar;
 	uint8_t capability; /* its offset in configuration space */
 	atomic_bool enabled;
+	bool masked; /* all of them, by the function mask */
 	struct pci_vector *vector;
 };
 

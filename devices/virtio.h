@@ -120,7 +120,7 @@ struct virtio_queue {
 /* Embedded first in every virtio device. */
 struct virtio {
 	struct device device;
-	struct device_ops device_ops; /* the core's, with this device's type and table */
+	struct device_ops device_ops; /* the core's, under this device's type */
 	struct pci_function pci;
 	const struct virtio_ops *ops;
 	struct ram *ram;
@@ -134,7 +134,7 @@ struct virtio {
 	uint8_t config
 		[VIRTIO_CONFIG_MAX]; /* the device's configuration space, kept up to date by the device */
 	unsigned int config_bytes;
-	bool paused, running, reset_asked;
+	bool paused, running, reset_asked, queue_reset_asked;
 	uint8_t window_capability; /* configuration access window, section 4.1.4.9 */
 	struct log_limit limit;
 	uint64_t broken; /* how often the guest broke the rules */
@@ -157,6 +157,7 @@ int virtio_init(struct virtio *virtio, const struct virtio_ops *ops, const struc
 		const char *id, unsigned int slot, const struct virtio_shape *shape) must_check;
 void virtio_fini(struct virtio *virtio);
 
+/* unlock first does what has become due: running begins or ends, a reset that was asked for is done, a pause is told. */
 void virtio_lock(struct virtio *virtio);
 void virtio_unlock(struct virtio *virtio);
 
@@ -182,8 +183,8 @@ void virtio_queue_kick(struct virtio *virtio, unsigned int queue);
 
 /*
  * For backends outside this process (vhost-net), lock held, from start/queue_start on:
- *	virtio_queue_outside	true: the kick descriptor is no longer read here (it may be, once more, in a race: the core
- *				writes it again afterwards); false: kicks come here again, at once one.
+ *	virtio_queue_outside	true: the kick descriptor is no longer read here (a read that raced is made good); false: kicks
+ *				come here again, at once one.
  *	virtio_queue_kick_fd	the eventfd behind the doorbell
  *	virtio_queue_call_fd	the eventfd that interrupts, masked vectors included; -1: none (the guest polls)
  * Ring addresses are in virtq.state (gpa) and virtq.desc/avail/used (hva); virtq_set_base() when it has stopped.

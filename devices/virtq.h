@@ -44,8 +44,7 @@ struct virtq_owner {
 	void (*interrupt)(void *opaque,
 			  struct virtq *q); /* the guest wants to be told of used buffers */
 	void (*broken)(void *opaque, struct virtq *q,
-		       const char *why);	     /* the guest broke the rules; once */
-	void (*idle)(void *opaque, struct virtq *q); /* the last chain in flight was published */
+		       const char *why); /* the guest broke the rules; once */
 };
 
 struct virtq {
