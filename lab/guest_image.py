@@ -18,7 +18,8 @@ from pathlib import Path
 
 import kernels
 from initramfs import Initramfs, busybox_applets
-from lab import LAB, LabError, compile_static
+from lab import LAB, compile_static
+from process import LabError
 
 MODULES = {
     "x86-64": ["button", "msr", "virtio_vsock"],

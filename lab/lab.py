@@ -11,24 +11,20 @@
 A host boots once and runs any number of commands, at the same time too, each with its own input, output, exit status
 and time limit. Everything ends with the host, and the host ends with this process, whatever happens to it.
 
-What lives elsewhere: which kernel (kernels.py), what is in the initial RAM file system's archive form (initramfs.py),
-what a host does when it starts (init.sh), and the other end of the command protocol (agent.c, which describes it).
+What lives elsewhere: which kernel (kernels.py), the initial RAM file system's archive form (initramfs.py), waiting for
+what a command prints (process.py), what a host does when it starts (init.sh), and the other end of the command protocol (agent.c, which describes it).
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
 import secrets
-import select
 import shlex
 import shutil
-import signal
 import socket
 import struct
 import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
@@ -37,6 +33,7 @@ from pathlib import Path
 
 import kernels
 from initramfs import Initramfs
+from process import LabError, LabTimeout, Process, Result
 
 TOP = Path(__file__).resolve().parent.parent
 LAB = TOP / "lab"
@@ -62,22 +59,6 @@ USERS = {"root": ("0", "0", "", "/root"), "tern": ("1000", "1000", "104", "/home
 PASSWD = "root:x:0:0:root:/root:/bin/sh\ntern:x:1000:1000:tern:/home/tern:/bin/sh\nnobody:x:65534:65534:::/bin/false\n"
 GROUP = "root:x:0:\ntty:x:5:\nkvm:x:104:tern\ntern:x:1000:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1 localhost\n10.0.0.1 host1\n10.0.0.2 host2\n"
-
-
-class LabError(Exception):
-    """The lab itself failed (no kernel, no boot, a panic, a time limit), as opposed to a command in it."""
-
-
-class LabTimeout(LabError):
-    """A command, an expected output, or the whole lab took longer than it may."""
-
-
-@dataclasses.dataclass
-class Result:
-    """How a command ended: its exit status (128 + N when signal N ended it), and what it said."""
-    status: int
-    stdout: str
-    stderr: str
 
 
 def tern_binary(arch: str) -> Path:
@@ -111,17 +92,12 @@ def compile_static(source: Path, arch: str, sources=()) -> Path:
     return target
 
 
-class LabProcess:
-    """A command running on a lab host. Its output is collected as it comes; text, with what is not UTF-8 replaced."""
+class LabProcess(Process):
+    """A command running on a lab host."""
 
     def __init__(self, host: "LabHost", argv, *, user="root", env=None, cwd=None, pty=False, on_output=None):
-        self.host, self.argv = host, argv
-        self.status: int | None = None
-        self._out = {b"O": bytearray(), b"R": bytearray()}
-        self._failure: str | None = None
-        self._changed = threading.Condition()
-        self._on_output = on_output
-        self._seen = 0
+        super().__init__(f"{host.name}: {argv}", on_output)
+        self.host = host
         words = ["sh", "-c", argv] if isinstance(argv, str) else [os.fspath(word) for word in argv]
         uid, gid, groups, home = USERS[user]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home, "USER": user, "TERM": "dumb",
@@ -130,8 +106,7 @@ class LabProcess:
         strings += [f"{key}={value}" for key, value in environment.items()] + words
         self._sock = host.connect()
         self._frame(b"E", b"".join(os.fsencode(s) + b"\0" for s in strings))
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        threading.Thread(target=self._read, daemon=True).start()
 
     def _frame(self, kind: bytes, data: bytes) -> None:
         try:
@@ -154,43 +129,19 @@ class LabProcess:
             while self.status is None:
                 head = self._receive(5)
                 kind, data = head[:1], self._receive(struct.unpack("<I", head[1:])[0])
-                with self._changed:
-                    if kind in self._out:
-                        self._out[kind] += data
-                    elif kind == b"X":
-                        self.status = os.waitstatus_to_exitcode(struct.unpack("<I", data)[0])
-                        if self.status < 0:
-                            self.status = 128 - self.status
-                    elif kind == b"F":
-                        self._out[b"R"] += data + b"\n"
-                        self.status = 127
-                    self._changed.notify_all()
-                if self._on_output and kind in self._out:
-                    self._on_output(kind == b"R", data)
+                if kind == b"O" or kind == b"R":
+                    self._take(data, kind == b"R")
+                elif kind == b"X":
+                    self._end(os.waitstatus_to_exitcode(struct.unpack("<I", data)[0]))
+                elif kind == b"F":
+                    self._take(data + b"\n", True)
+                    self._end(127)
         except (EOFError, OSError, struct.error):
-            with self._changed:
-                self._failure = "the connection to the lab host broke"
-                self._changed.notify_all()
+            self._lose("the connection to the lab host broke")
         finally:
             self._sock.close()
 
-    @property
-    def stdout(self) -> str:
-        """What the command has written so far."""
-        return self._out[b"O"].decode(errors="replace")
-
-    @property
-    def stderr(self) -> str:
-        """What the command has written to its error output so far."""
-        return self._out[b"R"].decode(errors="replace")
-
-    @property
-    def stdout_bytes(self) -> bytes:
-        """What the command has written so far, as it came."""
-        return bytes(self._out[b"O"])
-
     def send(self, data) -> None:
-        """Give the command input."""
         data = data.encode() if isinstance(data, str) else data
         for start in range(0, len(data), 1 << 19):
             self._frame(b"I", data[start:start + (1 << 19)])
@@ -204,49 +155,17 @@ class LabProcess:
         self._frame(b"K", bytes([number]))
 
     def kill(self) -> None:
-        """End the command at once; harmless when it has ended."""
         if self.status is None:
             try:
                 self._sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
-    def _wait_for(self, what: str, condition, timeout: float):
-        """Wait until condition() is true, the command's connection is lost, or time is up."""
-        with self._changed:
-            answer = self._changed.wait_for(lambda: condition() or self._failure, timeout)
-            got = condition()
-        if got:
-            return got
-        if answer is None or not self._failure:
-            raise LabTimeout(f"{self.host.name}: {self.argv}: {what}: not within {timeout:g} s\n{self._tail()}")
-        raise self.host.failure(f"{self.argv}: {self._failure}")
+    def _context(self) -> str:
+        return self.host.console_tail()
 
-    def _tail(self) -> str:
-        return (f"--- its output:\n{self.stdout[-4000:]}\n--- its error output:\n{self.stderr[-4000:]}\n"
-                f"{self.host.console_tail()}")
-
-    def expect(self, pattern: str, timeout: float = 60, stderr: bool = False) -> re.Match:
-        """Wait until the output that has come since the last match has this pattern in it; returns the match."""
-        kind = b"R" if stderr else b"O"
-
-        def search():
-            return re.search(pattern, self._out[kind][self._seen:].decode(errors="replace"), re.MULTILINE)
-
-        def found():
-            return search() or self.status is not None
-
-        self._wait_for(f"expected {pattern!r}", found, timeout)
-        match = search()
-        if not match:
-            raise LabError(f"{self.host.name}: {self.argv}: ended with {self.status}, without {pattern!r}\n{self._tail()}")
-        self._seen += len(match.string[:match.end()].encode())
-        return match
-
-    def wait(self, timeout: float = 60) -> Result:
-        """Wait for the command's end."""
-        self._wait_for("its end", lambda: self.status is not None, timeout)
-        return Result(self.status, self.stdout, self.stderr)
+    def _failed(self, what: str) -> LabError:
+        return self.host.failure(what)
 
 
 class LabHost:

@@ -12,9 +12,9 @@ What lives elsewhere: the guest's own side (lab/guest/), the lab host (lab/lab.p
 import itertools
 import json
 import re
-import shlex
 
-from lab import LabError, LabHost, LabProcess, Result
+from lab import LabHost, LabProcess
+from process import LabError, Result
 
 GUEST_FILES = "/guest"
 # Where a guest's start may take that long on a busy machine; it is 5 to 10 s on an idle one.
@@ -155,8 +155,3 @@ class Vm:
     def close(self) -> None:
         """End it, if it is still there."""
         self.process.kill()
-
-
-def shell_quote(words) -> str:
-    """A list of words as a line for the shell."""
-    return " ".join(shlex.quote(str(word)) for word in words)
