@@ -5,11 +5,14 @@
  * of noise, so that the devices walk them. It proves nothing by itself: whoever started it checks that the VMM lives
  * and that this test says its last line. `seed=` repeats a run.
  *
- * What it leaves alone, because writing there ends the VM rightly: the power-off and reset registers.
+ * What it leaves alone, because writing there ends the VM rightly: the power-off and reset registers. And since a device
+ * may rightly write wherever a descriptor tells it to, the noise that passes for descriptors lies at the very end of RAM
+ * and points to itself, past the end, to devices, to nowhere, or to a little of low memory: never to this program.
  */
 #include "ktest.h"
 #include "pci.h"
 #include "virtio.h"
+#include "workset.h"
 
 #define FUZZ_DEVICES 32
 #define NOISE_BYTES  65536
@@ -23,7 +26,11 @@ struct target {
 
 static struct target targets[FUZZ_DEVICES] NOINIT;
 static unsigned int ntargets;
-static uint64_t noise[NOISE_BYTES / 8] NOINIT __attribute__((aligned(4096)));
+static struct descriptor {
+	uint64_t address;
+	uint32_t length;
+	uint16_t flags, next;
+} * noise; /* NOISE_BYTES, the last of RAM */
 static uint64_t state;
 
 /* xorshift64* */
@@ -49,14 +56,14 @@ static uint64_t random_value(void)
 					       0x80,
 					       0xff,
 					       0x100,
+					       4095,
+					       4096,
 					       0x7fff,
 					       0x8000,
 					       0xffff,
 					       0x10000,
 					       0x7fffffff,
 					       0x80000000,
-					       4095,
-					       4096,
 					       0xfee00000,
 					       0xffffffff,
 					       0xfffffffffff,
@@ -75,6 +82,38 @@ static uint64_t random_value(void)
 	default:
 		return r;
 	}
+}
+
+/* See the top for what it may point to. */
+static struct descriptor random_descriptor(void)
+{
+	struct descriptor d = {.length = (uint32_t)random_value(),
+			       .flags =
+				       (uint16_t)(random_next() & (random_next() & 7 ? 3 : 0xffff)),
+			       .next = (uint16_t)(1 + random_next() % 300)};
+	uint64_t r = random_next();
+
+	switch (r >> 61) {
+	case 0:
+		d.address = r & 0x7fff;
+		d.length &= 0x7fff;
+		break;
+	case 1:
+		d.address = (uint64_t)noise + NOISE_BYTES - (r & 0xfff);
+		break;
+	case 2:
+		d.address = machine.ecam_base + (r & 0xfffff);
+		break;
+	case 3:
+		d.address = r | 1ul << 52;
+		break;
+	case 4:
+		d.address = UINT64_MAX - (r & 0xffff);
+		break;
+	default:
+		d.address = (uint64_t)noise + (r & (NOISE_BYTES - 1));
+	}
+	return d;
 }
 
 static void write_any(uint64_t at, uint64_t value)
@@ -145,25 +184,25 @@ static void fuzz_virtio(const struct target *target)
 static void fuzz_queue(struct target *target)
 {
 	struct virtio *v = &target->v;
-	uint8_t *ring;
+	struct descriptor *ring;
 
 	if (!virtio_start(v, random_next()))
 		return;
-	ring = (uint8_t *)v->ring;
-	for (unsigned int i = 0; i < 64; i++)
-		*(uint64_t *)(ring + (random_next() % (2 * PAGE_SIZE) & ~7ul)) = random_value();
 	for (unsigned int i = 0; i < 4; i++) {
 		struct virtio_buffer b[4];
 
-		for (unsigned int k = 0; k < 4; k++)
-			b[k] = (struct virtio_buffer){
-				(void *)(random_next() & 1 ? random_value()
-							   : (uint64_t)noise + 4096 * k),
-				(uint32_t)(random_next() & 3 ? random_next() & 0xfff
-							     : random_value()),
-				random_next() & 1};
+		for (unsigned int k = 0; k < 4; k++) {
+			struct descriptor d = random_descriptor();
+
+			b[k] = (struct virtio_buffer){(void *)d.address, d.length, d.flags & 2};
+		}
 		virtio_submit(v, b, 1 + (unsigned int)(random_next() & 3));
 	}
+	/* Now and then the chain is not even a chain. */
+	ring = (struct descriptor *)v->ring;
+	for (unsigned int i = 0; i < (random_next() & 7); i++)
+		ring[random_next() % VIRTIO_QUEUE_SIZE] = random_descriptor();
+	*(volatile uint16_t *)v->doorbell = 0;
 }
 
 static void fuzz_config(const struct target *target)
@@ -222,6 +261,12 @@ static void fuzz_ports(void)
 
 static void find_targets(void)
 {
+	struct page_cursor at = {0, 0, 0};
+
+	noise = (struct descriptor *)workset_page(&at,
+						  workset_free_pages() - NOISE_BYTES / PAGE_SIZE);
+	for (unsigned int i = 0; i < NOISE_BYTES / sizeof(*noise); i++)
+		noise[i] = random_descriptor();
 	for (unsigned int function = 0; function < PCI_FUNCTIONS && ntargets < FUZZ_DEVICES;
 	     function++) {
 		struct target *target = &targets[ntargets];
@@ -252,7 +297,7 @@ void ktest_fuzz(struct ktest *t)
 		struct target *target = ntargets ? &targets[random_next() % ntargets] : NULL;
 		unsigned int what = (unsigned int)(random_next() % 64);
 
-		noise[random_next() % ARRAY_SIZE(noise)] = random_value();
+		noise[random_next() % (NOISE_BYTES / sizeof(*noise))] = random_descriptor();
 		if (!target || what < 4)
 			fuzz_ports();
 		else if (what < 8)

@@ -56,7 +56,7 @@ def test_64_vcpus_work(run):
     vm = run("--cpus", "64", cmdline="mode=dirty wset=64M rate=6400 seconds=4", memory="256M")
     assert vm.wait(120) == OK, vm.story()
     done = guestline.last(vm.lines, "done")
-    assert done["errors"] == 0 and done["pages"] > 1000
+    assert done["errors"] == 0 and done["pages"] > 200
 
 
 def test_rate_is_kept(run):
