@@ -128,8 +128,8 @@ def test_run_command(arch, tmp_path):
     """The command: two hosts, files in both directions, exit status."""
     (tmp_path / "in").write_text("some text\n")
     done = run_command("--arch", arch, "--hosts", "2", "--timeout", "100", "--file", f"{tmp_path}/in",
-                       "--fetch", f"/root/out:{tmp_path}/out", "--on2", "nc -l -p 9 >/tmp/x; echo got $(cat /tmp/x); sleep 0.5; echo | nc -l -p 10",
-                       "--", "cat in >out; until nc host2 9 <in && nc host2 10; do sleep 0.2; done; exit 5")
+                       "--fetch", f"/root/out:{tmp_path}/out", "--on2", "nc -l -p 9 >/tmp/x; echo got $(cat /tmp/x)",
+                       "--", "cat in >out; until nc host2 9 <in; do sleep 0.2; done; sleep 3; exit 5")
     assert done.returncode == 5, done
     assert "host2| got some text" in done.stdout
     assert (tmp_path / "out").read_text() == "some text\n"
