@@ -170,6 +170,12 @@ uint64_t arch_refused_gpa(struct vm *vm, int *error)
 	return 1ull << (bits > 0 && bits < 40 ? bits : 40);
 }
 
+void arch_move_page_table(struct vcpu *vcpu, uint64_t gpa, void *memory)
+{
+	memcpy(memory, vcpu->vm->low + TABLE, PAGE);
+	set_register(vcpu, ARM64_SYS_REG(3, 0, 2, 0, 0), gpa, "TTBR0_EL1");
+}
+
 void arch_put_return_code(void *page)
 {
 	*(uint32_t *)page = 0xd65f03c0; /* ret */

@@ -160,6 +160,8 @@ void arch_outcome(struct vcpu *vcpu, struct outcome *outcome);
 bool arch_is_done(const struct kvm_run *run);
 /* A gpa that KVM_SET_USER_MEMORY_REGION refuses after it has allocated a dirty bitmap, and with which errno. */
 uint64_t arch_refused_gpa(struct vm *vm, int *error);
+/* Has the vCPU's hardware walk a copy of its page table that is put at @gpa, which is @memory here. */
+void arch_move_page_table(struct vcpu *vcpu, uint64_t gpa, void *memory);
 /* The code that returns to GUEST_CALL's loop. */
 void arch_put_return_code(void *page);
 

@@ -173,6 +173,17 @@ uint64_t arch_refused_gpa(struct vm *vm, int *error)
 	return 1ull << 52; /* no physical address has more bits */
 }
 
+void arch_move_page_table(struct vcpu *vcpu, uint64_t gpa, void *memory)
+{
+	struct kvm_sregs sregs;
+
+	/* The top level; those below it stay where they are. */
+	memcpy(memory, vcpu->vm->low + PML4, PAGE);
+	need(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0, "KVM_GET_SREGS");
+	sregs.cr3 = gpa;
+	need(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) == 0, "KVM_SET_SREGS");
+}
+
 void arch_put_return_code(void *page)
 {
 	*(uint8_t *)page = 0xc3; /* ret */
