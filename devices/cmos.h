@@ -10,6 +10,7 @@
 
 #include "devices/bus.h"
 #include "devices/device.h"
+#include "devices/wall_clock.h"
 
 #define CMOS_PORT	  0x70
 #define CMOS_WINDOW_BYTES 2
@@ -17,8 +18,7 @@
 
 struct cmos;
 
-/* The host's wall clock in microseconds since 1970, given so that tests have their own. NULL: CLOCK_REALTIME. */
-typedef uint64_t wall_clock_fn(void *opaque);
+/* clock NULL: the host's. */
 
 int cmos_new(struct cmos **out, const char *id, wall_clock_fn *clock, void *opaque) must_check;
 struct device *cmos_device(struct cmos *cmos);

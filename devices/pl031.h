@@ -7,13 +7,14 @@
 #define DEVICES_PL031_H
 
 #include "devices/bus.h"
-#include "devices/cmos.h"
 #include "devices/device.h"
+#include "devices/wall_clock.h"
 
 #define PL031_WINDOW_BYTES 4096
 
 struct pl031;
 
+/* clock NULL: the host's. */
 int pl031_new(struct pl031 **out, const char *id, wall_clock_fn *clock, void *opaque) must_check;
 struct device *pl031_device(struct pl031 *pl031);
 extern const struct bus_ops pl031_bus_ops; /* opaque: struct pl031 */

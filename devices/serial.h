@@ -40,9 +40,9 @@ int serial_new(struct serial **out, struct loop *loop, const char *id, int irq,
 struct device *serial_device(struct serial *serial); /* for device_list_add(), which owns it then */
 extern const struct bus_ops serial_bus_ops;	     /* opaque: struct serial */
 
-/* Any thread. Returns how many bytes were taken. */
+/* Any thread. Returns how many bytes were taken; none while paused. */
 size_t serial_input(struct serial *serial, const void *bytes, size_t len);
-/* A break condition on the line. Any thread. */
+/* A break condition on the line; lost while paused or when the buffer is full. Any thread. */
 void serial_input_break(struct serial *serial);
 /* Any thread: the sink can take bytes again. */
 void serial_output_ready(struct serial *serial);

@@ -24,7 +24,6 @@ struct device *vmgenid_device(struct vmgenid *vmgenid);
 
 /*
  * Each time the tables have been written: the id lies at gpa (VMGENID_ALIGN) and is written there. -EFAULT: not RAM.
- * Needed before load, too: a loaded gpa must be the one that the tables would state.
  */
 int vmgenid_place(struct vmgenid *vmgenid, gpa_t gpa) must_check;
 /* A restore: a new id in RAM, and the guest is notified. */
