@@ -19,7 +19,6 @@
 struct cmos;
 
 /* clock NULL: the host's. */
-
 int cmos_new(struct cmos **out, const char *id, wall_clock_fn *clock, void *opaque) must_check;
 struct device *cmos_device(struct cmos *cmos);
 extern const struct bus_ops cmos_bus_ops; /* opaque: struct cmos */
