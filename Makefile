@@ -129,4 +129,4 @@ deps:
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(SANOBJ:.o=.d) $(B)/obj/cli/main.d
+-include $(OBJ:.o=.d) $(SANOBJ:.o=.d) $(B)/obj/cli/main.d $(UNIT:=.d)
