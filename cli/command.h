@@ -34,6 +34,11 @@ int command_main(int argc, char **argv);
 int command_usage(const char *name);
 
 int command_run(int argc, char **argv);
+int command_list(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_simple(int argc, char **argv); /* pause, resume, powerdown, reset */
+int command_stop(int argc, char **argv);
+int command_console(int argc, char **argv);
 int command_help(int argc, char **argv);
 int command_version(int argc, char **argv);
 

@@ -9,6 +9,8 @@
 #include "cli/command.h"
 #include "vmm/config_option.h"
 
+#define VM_TEXT "VM is a name, or the path of a control socket (with a slash in it)."
+
 /* clang-format off */
 static const struct command commands[] = {
 	{"run", "[--config FILE] [--OPTION VALUE]...", "start a VM and stay until it ends",
@@ -19,6 +21,18 @@ static const struct command commands[] = {
 	 "  3  the guest crashed\n"
 	 "  4  the guest asked for one reset more than --reset-limit\n"
 	 "  5  told to end: quit, a signal, or Ctrl-A x", command_run},
+	{"list", "[--json]", "list the VMs that run", NULL, command_list},
+	{"status", "VM [--json]", "show what a VM is and does", VM_TEXT, command_status},
+	{"pause", "VM", "stop a VM's CPUs and devices", VM_TEXT, command_simple},
+	{"resume", "VM", "let a paused VM run on", VM_TEXT, command_simple},
+	{"powerdown", "VM", "press a VM's power button", VM_TEXT, command_simple},
+	{"reset", "VM", "reset a VM", VM_TEXT, command_simple},
+	{"stop", "[--force] [--timeout SECONDS] VM", "end a VM and wait until it is gone",
+	 "Presses the power button, lets a paused guest run, and waits (60 s unless\n"
+	 "--timeout says otherwise). --force ends the VM without asking the guest.\n" VM_TEXT, command_stop},
+	{"console", "VM", "attach to a VM's serial console",
+	 "The VM must have been started with --serial pty. Ctrl-A x leaves, Ctrl-A h\n"
+	 "shows the keys.\n" VM_TEXT, command_console},
 	{"help", "[COMMAND]", "show what there is, or one command", NULL, command_help},
 	{"version", "", "print the version", NULL, command_version},
 	{NULL},

@@ -24,7 +24,14 @@ struct machine {
 	int pause_error;
 	char serial[4096];
 	size_t serial_len;
+	struct loop *loop;
 };
+
+/*
+ * What a machine made by machine_new() does once started, by the name of its kernel: "poweroff", "panic", "error",
+ * "resets" (asks for three), "off-on-powerdown" (ends when the button is pressed); others run on. "no-start" and
+ * "no-machine" fail.
+ */
 
 static inline void fake_machine_init(struct machine *machine)
 {
@@ -69,17 +76,54 @@ const char *machine_status_name(enum machine_status status)
 int machine_new(struct machine **out, const struct config *config, struct loop *loop,
 		const struct machine_events *events)
 {
-	return fail(-ENOTSUP, "fake: a machine is not made this way");
+	struct machine *machine;
+
+	if (!strcmp(config->kernel, "no-machine"))
+		return fail(-ENOENT, "fake: no such kernel");
+	machine = calloc(1, sizeof(*machine));
+	if (config_copy(&machine->config, config))
+		abort();
+	machine->status = MACHINE_PRELAUNCH;
+	machine->events = *events;
+	machine->loop = loop;
+	*out = machine;
+	return 0;
 }
 
 void machine_free(struct machine *machine)
 {
+	if (!machine)
+		return;
+	config_fini(&machine->config);
+	free(machine);
+}
+
+static inline void fake_behave(void *opaque)
+{
+	struct machine *machine = opaque;
+	const char *kernel = machine->config.kernel;
+
+	if (!strcmp(kernel, "poweroff")) {
+		machine->status = MACHINE_SHUTDOWN;
+		fake_event(machine, MACHINE_EVENT_SHUTDOWN, true);
+	} else if (!strcmp(kernel, "panic")) {
+		machine->status = MACHINE_GUEST_PANICKED;
+		fake_event(machine, MACHINE_EVENT_PANIC, true);
+	} else if (!strcmp(kernel, "error")) {
+		machine->status = MACHINE_INTERNAL_ERROR;
+		fake_event(machine, MACHINE_EVENT_STOP, false);
+	} else if (!strcmp(kernel, "resets")) {
+		for (int i = 0; i < 3; i++)
+			fake_event(machine, MACHINE_EVENT_RESET, true);
+	}
 }
 
 int machine_start(struct machine *machine)
 {
 	machine->status = MACHINE_RUNNING;
-	return 0;
+	if (!strcmp(machine->config.kernel, "no-start"))
+		return fail(-EIO, "fake: does not start");
+	return loop_post(machine->loop, fake_behave, machine);
 }
 
 int machine_pause(struct machine *machine)
@@ -93,12 +137,25 @@ int machine_pause(struct machine *machine)
 	return 0;
 }
 
+/* A guest that runs and whose button was pressed, now or while it was paused. */
+static inline void fake_notice_button(struct machine *machine)
+{
+	const char *kernel = machine->config.kernel;
+
+	if (!machine->powerdowns || machine->status != MACHINE_RUNNING || !kernel ||
+	    strcmp(kernel, "off-on-powerdown") != 0)
+		return;
+	machine->status = MACHINE_SHUTDOWN;
+	fake_event(machine, MACHINE_EVENT_SHUTDOWN, true);
+}
+
 int machine_resume(struct machine *machine)
 {
 	if (machine->status == MACHINE_PAUSED) {
 		machine->status = MACHINE_RUNNING;
 		fake_event(machine, MACHINE_EVENT_RESUME, false);
 	}
+	fake_notice_button(machine);
 	return 0;
 }
 
@@ -113,6 +170,7 @@ int machine_powerdown(struct machine *machine)
 {
 	machine->powerdowns++;
 	fake_event(machine, MACHINE_EVENT_POWERDOWN, false);
+	fake_notice_button(machine);
 	return 0;
 }
 
