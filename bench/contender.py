@@ -18,6 +18,10 @@ class Tern:
     label = "Tern"
     root = "/"
 
+    @staticmethod
+    def chroot():
+        return []
+
     def __init__(self, binary, guest, run_dir):
         self.binary = os.path.abspath(binary)
         self.guest = os.path.abspath(guest)
@@ -26,11 +30,12 @@ class Tern:
         found = re.search(r"\d+\.\d+\S*", text)
         self.version = f"Tern {found.group(0) if found else '?'}"
 
-    def command(self, memory_mib, cmdline, cpus=1):
+    def command(self, memory, cmdline, more=()):
         name = f"bench{os.getpid()}-{next(_serial)}"
+        if "--control" not in more:
+            more = ["--control", os.path.join(self.run_dir, name + ".sock"), *more]
         return [
-            self.binary, "run", "--name", name, "--control", os.path.join(self.run_dir, name + ".sock"),
-            "--cpus", str(cpus), "--memory", f"{memory_mib}M", "--kernel", self.guest, "--cmdline", cmdline,
+            self.binary, "run", "--name", name, "--memory", memory, "--kernel", self.guest, "--cmdline", cmdline, *more,
         ]  # fmt: skip
 
     def stripped_bytes(self):
@@ -53,19 +58,20 @@ class Qemu:
             os.makedirs(share, exist_ok=True)
             shutil.copy(guest, os.path.join(share, "guest.elf"))
             self.guest = "/share/guest.elf"
-        chroot = [] if self.root == "/" else ["chroot", self.root]
         text = subprocess.run(
-            [*chroot, self.binary, "--version"], capture_output=True, text=True, check=True
+            [*self.chroot(), self.binary, "--version"], capture_output=True, text=True, check=True
         ).stdout
         self.version = "QEMU " + re.search(r"\d+\.\d+\.\d+", text).group(0)
 
-    def command(self, memory_mib, cmdline, cpus=1):
+    def command(self, memory, cmdline, more=(), accel="kvm"):
         return [
-            self.binary, "-accel", "kvm", "-cpu", "host,-arch-capabilities", "-M", "microvm,acpi=off,memory-backend=ram",
-            "-object", f"memory-backend-memfd,id=ram,size={memory_mib}M", "-m", f"{memory_mib}M", "-smp", str(cpus),
-            "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
-            "-kernel", self.guest, "-append", cmdline,
+            self.binary, "-accel", accel, "-cpu", "host,-arch-capabilities", "-M", "microvm,acpi=off", "-m", memory, "-nodefaults", "-no-user-config",
+            "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", self.guest, "-append", cmdline, *more,
         ]  # fmt: skip
+
+    def chroot(self):
+        """What to put before the command, for those who do not change root themselves."""
+        return [] if self.root == "/" else ["chroot", self.root]
 
     def stripped_bytes(self):
         return stripped_bytes(os.path.join(self.root, self.binary.lstrip("/")))

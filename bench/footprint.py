@@ -27,7 +27,7 @@ MEMORY_MIB = 256
 def first_byte_us(contender, program):
     """exec to the first byte of serial output, and to the VMM's exit."""
     run = subprocess.run(
-        [program, "--root", contender.root, "--", *contender.command(MEMORY_MIB, "mode=hello")],
+        [program, "--root", contender.root, "--", *contender.command(f"{MEMORY_MIB}M", "mode=hello")],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     if run.returncode or "guest: boot" not in run.stderr:
@@ -55,7 +55,7 @@ def beyond_ram_kib(pid):
             head = re.match(r"([0-9a-f]+)-([0-9a-f]+) .*", line)
             if head:
                 size = int(head.group(2), 16) - int(head.group(1), 16)
-                is_ram = "memfd:" in line and size >= MEMORY_MIB << 19
+                is_ram = size >= MEMORY_MIB << 20
             elif not is_ram and line.startswith("Rss:"):
                 rss += int(line.split()[1])
             elif not is_ram and line.startswith("Pss:"):
@@ -64,9 +64,7 @@ def beyond_ram_kib(pid):
 
 
 def memory_kib(contender):
-    argv = contender.command(MEMORY_MIB, "mode=idle seconds=20")
-    if contender.root != "/":
-        argv = ["chroot", contender.root, *argv]
+    argv = contender.chroot() + contender.command(f"{MEMORY_MIB}M", "mode=idle seconds=20")
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as vmm:
         try:
             for line in vmm.stdout:

@@ -6,8 +6,14 @@
 
 $(B)/bench/%: bench/%.c
 	@mkdir -p $(@D)
-	$(CC) -D_GNU_SOURCE $(CFLAGS) $(OPT) -o $@ $<
+	$(CC) -D_GNU_SOURCE $(CFLAGS) $(OPT) -o $@ $< -lpthread
 
 bench: bench-footprint
 bench-footprint: $(B)/tern $(B)/guest/guest.elf $(B)/bench/first-byte
 	$(PYTHON) bench/footprint.py --tern $(B)/tern --guest $(B)/guest/guest.elf --first-byte $(B)/bench/first-byte
+
+# Live migration: the full matrix takes long; BENCH_MIGRATION narrows it (bench/migration.py --help).
+.PHONY: bench-migration
+bench-migration: $(B)/tern $(B)/guest/guest.elf $(B)/bench/raw-stream
+	$(PYTHON) bench/migration.py --tern $(B)/tern --guest $(B)/guest/guest.elf --raw-stream $(B)/bench/raw-stream \
+		$(BENCH_MIGRATION)
