@@ -62,6 +62,7 @@ chown tern:tern /run/user/1000 /home/tern
 
 hostname "host$number"
 ip link set lo up
+syslogd -O /run/messages
 # The host side finds a card by the address it gave it: 0a is the way in for the agent, 0b the network of the hosts.
 for card in /sys/class/net/*; do
 	name=${card##*/}
