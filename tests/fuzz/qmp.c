@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Fuzzes the control socket as a client sees it: bytes go through a real socket into the server, over a fake machine.
+ * The first byte chooses how they are cut into packets; a byte 0xfe in between makes the machine send an event.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cli/qmp_table.h"
+#include "tests/unit/fake_machine.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+static void on_quit(void *opaque, const char *reason)
+{
+}
+
+static void spin(struct loop *loop)
+{
+	while (loop_run_once(loop, 0) > 0)
+		;
+}
+
+/* Reads what was answered and checks that each line is a JSON object. */
+static void check_replies(int fd)
+{
+	static char text[4 << 20];
+	size_t len = 0;
+	char *line = text, *end;
+	ssize_t n;
+
+	while ((n = recv(fd, text + len, sizeof(text) - 1 - len, MSG_DONTWAIT)) > 0)
+		len += (size_t)n;
+	text[len] = '\0';
+	for (; (end = strstr(line, "\r\n")); line = end + 2) {
+		json_t *root = json_loadb(line, (size_t)(end - line), 0, NULL);
+
+		if (!json_is_object(root))
+			abort();
+		json_decref(root);
+	}
+	if (*line)
+		abort(); /* half a line: replies are whole or not there */
+}
+
+static void feed(struct loop *loop, struct qmp_server *server, int fd, const uint8_t *bytes,
+		 size_t n)
+{
+	size_t chunk = n ? (size_t)bytes[0] * 16 + 1 : 1;
+
+	for (size_t i = 1; i < n; i += chunk) {
+		size_t more = chunk < n - i ? chunk : n - i;
+
+		if (memchr(bytes + i, 0xfe, more))
+			qmp_server_event(server, "RESET", qmp_reset_data(true));
+		if (send(fd, bytes + i, more, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			return;
+		spin(loop);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(address);
+	struct qmp_owner owner = {.quit = on_quit};
+	struct qmp_server *server;
+	struct machine machine;
+	struct loop *loop;
+	int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	log_level = LOG_ERROR;
+	json_object_seed(1);
+	fake_machine_init(&machine);
+	if (loop_new(&loop) || bind(listen_fd, (struct sockaddr *)&address, sizeof(sa_family_t)) ||
+	    listen(listen_fd, 4) || getsockname(listen_fd, (struct sockaddr *)&address, &len) ||
+	    qmp_server_new(&server, loop, &machine, listen_fd, &owner) ||
+	    connect(fd, (struct sockaddr *)&address, len))
+		abort();
+	spin(loop);
+	feed(loop, server, fd, bytes, n);
+	check_replies(fd);
+	close(fd);
+	spin(loop);
+	qmp_server_free(server);
+	loop_free(loop);
+	fake_machine_fini(&machine);
+	close(listen_fd);
+	return 0;
+}
