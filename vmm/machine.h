@@ -20,6 +20,7 @@
 #include "kvm/vcpu.h"
 #include "memory/dirty.h"
 #include "memory/ram.h"
+#include "vmm/clock.h"
 #include "vmm/config.h"
 
 /* The names are QMP's RunState names, see machine_status_name(). */
@@ -58,6 +59,9 @@ struct machine;
  */
 int machine_new(struct machine **out, const struct config *config, struct loop *loop,
 		const struct machine_events *events) must_check;
+/* The same, but RAM and state come from elsewhere: no boot image is loaded, machine_start() needs machine_load(). */
+int machine_new_incoming(struct machine **out, const struct config *config, struct loop *loop,
+			 const struct machine_events *events) must_check;
 void machine_free(struct machine *machine); /* stops what runs; takes NULL */
 
 int machine_start(struct machine *machine) must_check;
@@ -69,9 +73,13 @@ int machine_powerdown(struct machine *machine) must_check; /* presses the power 
 /* No way back: vCPUs stop, devices drain, MACHINE_EVENT_SHUTDOWN. */
 void machine_shutdown(struct machine *machine);
 
-/* Everything but RAM, of a paused machine / into one that has never run. Sections as in base/state.h. */
+/*
+ * Everything but RAM, of a paused machine / into one that has never run and whose RAM is in place. Sections as in
+ * base/state.h. The mode says what clocks do, and whether the guest gets a new generation ID (CLOCK_RESTORE).
+ */
 int machine_save(struct machine *machine, struct buf *out) must_check;
-int machine_load(struct machine *machine, const void *bytes, size_t len) must_check;
+int machine_load(struct machine *machine, const void *bytes, size_t len,
+		 enum clock_mode mode) must_check;
 
 enum machine_status machine_get_status(const struct machine *machine);
 const struct config *machine_config(const struct machine *machine); /* effective values */
