@@ -67,8 +67,8 @@ static const struct rule {
 	{MAIN | IO,	SCMP_SYS(epoll_wait),	"the event loop"},
 	{MAIN | IO,	SCMP_SYS(epoll_pwait),	"the event loop"},
 	{MAIN | IO | VCPU, SCMP_SYS(epoll_ctl),	"a queue is switched on: its doorbell is watched"},
-	{MAIN | BROKER,	SCMP_SYS(poll),		"bounded waits for a peer"},
-	{MAIN | BROKER,	SCMP_SYS(ppoll),	"bounded waits for a peer"},
+	{MAIN | IO | BROKER, SCMP_SYS(poll),	"bounded waits for a peer; a disk is drained"},
+	{MAIN | IO | BROKER, SCMP_SYS(ppoll),	"bounded waits for a peer; a disk is drained"},
 	{MAIN | VCPU | IO, SCMP_SYS(eventfd2),	"a vector or queue is given its doorbell"},
 	/* descriptors that are open already */
 	{ALL,		SCMP_SYS(read),		"eventfds, taps, serial input"},
@@ -77,6 +77,7 @@ static const struct rule {
 	{ALL,		SCMP_SYS(writev),	"packets from guest memory; replies"},
 	{ALL,		SCMP_SYS(close),	"a connection or queue ends"},
 	{ALL,		SCMP_SYS(fcntl),	"locks on images; non-blocking descriptors"},
+	{MAIN,		SCMP_SYS(fadvise64),	"an image that changed hands: its cache is dropped"},
 	{VM,		SCMP_SYS(lseek),	"reads /proc/self/smaps again"},
 	{VM,		SCMP_SYS(fstat),	"an image's size is read again; stdio"},
 	{VM,		SCMP_SYS(newfstatat),	"fstat, as glibc makes it"},
