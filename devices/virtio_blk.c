@@ -15,12 +15,36 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 
+/* Sections 5.2.3 (features) and 5.2.6 (requests), as far as they are served. */
+enum {
+	BLK_F_SEG_MAX = 2,
+	BLK_F_RO = 5,
+	BLK_F_BLK_SIZE = 6,
+	BLK_F_FLUSH = 9,
+	BLK_F_TOPOLOGY = 10,
+	BLK_F_MQ = 12,
+	BLK_F_DISCARD = 13,
+	BLK_F_WRITE_ZEROES = 14,
+};
+enum {
+	BLK_T_IN = 0,
+	BLK_T_OUT = 1,
+	BLK_T_FLUSH = 4,
+	BLK_T_GET_ID = 8,
+	BLK_T_DISCARD = 11,
+	BLK_T_WRITE_ZEROES = 13,
+};
+#define BLK_S_OK     0
+#define BLK_S_IOERR  1
+#define BLK_S_UNSUPP 2
+#define RANGE_UNMAP  1U /* flag of a range */
+
+#define HEADER_BYTES   16U /* type, priority, sector */
 #define SECTOR_BYTES   512U
 #define QUEUE_SIZE     256
 #define SEG_MAX	       126U	     /* data segments of one request; with header and status 128 */
@@ -32,10 +56,9 @@
 #define FREE_DRAIN_MS  DEVICE_PAUSE_MS
 
 #define BIT(n) (1ULL << (n))
-#define BASE_FEATURES                                                                       \
-	(BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH) | \
-	 BIT(VIRTIO_BLK_F_TOPOLOGY))
-#define WRITER_FEATURES (BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES))
+#define BASE_FEATURES \
+	(BIT(BLK_F_SEG_MAX) | BIT(BLK_F_BLK_SIZE) | BIT(BLK_F_FLUSH) | BIT(BLK_F_TOPOLOGY))
+#define WRITER_FEATURES (BIT(BLK_F_DISCARD) | BIT(BLK_F_WRITE_ZEROES))
 
 /* Section 5.2.4, as far as the features above need it. */
 struct blk_config {
@@ -133,7 +156,7 @@ static void request_complete(struct request *request, uint8_t status)
 	if (request->status_trimmed)
 		request->blk.iov[request->blk.niov - 1].iov_len++;
 	(void)virtq_chain_write(chain, chain->write_bytes - 1, &status, 1);
-	if (status != VIRTIO_BLK_S_OK) {
+	if (status != BLK_S_OK) {
 		queue->owner->counts.errors++;
 		if (chain->write_bytes > 1) {
 			/* Nothing up to the status byte is promised, yet some of it may have been written. */
@@ -152,15 +175,14 @@ static void on_done(struct blk_request *blk, int result)
 	struct virtio_blk *owner = request->queue->owner;
 
 	/* A driver without FLUSH was promised that what is written stays. */
-	if (!result && blk->op == BLK_WRITE &&
-	    !virtio_has(&owner->virtio, BIT(VIRTIO_BLK_F_FLUSH))) {
+	if (!result && blk->op == BLK_WRITE && !virtio_has(&owner->virtio, BIT(BLK_F_FLUSH))) {
 		blk->op = BLK_FLUSH;
 		blk->offset = blk->len = 0;
 		blk->niov = 0;
 		blk_io_submit(owner->io, blk);
 		return;
 	}
-	request_complete(request, result ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	request_complete(request, result ? BLK_S_IOERR : BLK_S_OK);
 }
 
 /* [sector, sector + bytes) is on the disk and in whole blocks. */
@@ -176,7 +198,7 @@ static bool range_ok(const struct virtio_blk *blk, uint64_t sector, uint64_t byt
 static void data_to_read(struct request *request)
 {
 	struct virtq_chain *chain = &request->chain;
-	size_t skip = sizeof(struct virtio_blk_outhdr);
+	size_t skip = HEADER_BYTES;
 	unsigned int i = 0;
 
 	while (i < chain->nread && skip >= chain->iov[i].iov_len)
@@ -187,7 +209,7 @@ static void data_to_read(struct request *request)
 	}
 	request->blk.iov = chain->iov + i;
 	request->blk.niov = chain->nread - i;
-	request->blk.len = chain->read_bytes - sizeof(struct virtio_blk_outhdr);
+	request->blk.len = chain->read_bytes - HEADER_BYTES;
 }
 
 /* The writable data in front of the status byte. That byte's segment is shortened until the request is complete. */
@@ -200,10 +222,6 @@ static void data_to_write(struct request *request)
 	request->blk.niov = chain->nwrite;
 	request->blk.len = chain->write_bytes - 1;
 	last = &request->blk.iov[request->blk.niov - 1];
-	while (last->iov_len == 0) { /* an empty descriptor at the end; some other has the byte */
-		last--;
-		request->blk.niov--;
-	}
 	if (last->iov_len == 1) {
 		request->blk.niov--;
 	} else {
@@ -217,19 +235,19 @@ static int start_transfer(struct virtio_blk *blk, struct request *request, uint6
 {
 	struct blk_request *io = &request->blk;
 
-	if (request->type == VIRTIO_BLK_T_IN) {
+	if (request->type == BLK_T_IN) {
 		io->op = BLK_READ;
 		data_to_write(request);
 	} else {
 		if (blk->image->readonly)
-			return VIRTIO_BLK_S_IOERR;
+			return BLK_S_IOERR;
 		io->op = BLK_WRITE;
 		data_to_read(request);
 	}
 	if (!range_ok(blk, sector, io->len))
-		return VIRTIO_BLK_S_IOERR;
+		return BLK_S_IOERR;
 	if (io->len == 0)
-		return VIRTIO_BLK_S_OK;
+		return BLK_S_OK;
 	io->offset = sector * SECTOR_BYTES;
 	if (io->op == BLK_READ) {
 		blk->counts.reads++;
@@ -246,7 +264,7 @@ static int start_flush(struct virtio_blk *blk, struct request *request)
 {
 	blk->counts.flushes++;
 	if (blk->image->readonly)
-		return VIRTIO_BLK_S_OK;
+		return BLK_S_OK;
 	request->blk.op = BLK_FLUSH;
 	blk_io_submit(blk->io, &request->blk);
 	return -1;
@@ -255,29 +273,28 @@ static int start_flush(struct virtio_blk *blk, struct request *request)
 /* Discard and write zeroes: one range, section 5.2.6. */
 static int start_range(struct virtio_blk *blk, struct request *request)
 {
-	const uint32_t header = sizeof(struct virtio_blk_outhdr);
-	bool zero = request->type == VIRTIO_BLK_T_WRITE_ZEROES;
+	bool zero = request->type == BLK_T_WRITE_ZEROES;
 	uint8_t range[RANGE_BYTES];
 	uint64_t sector, bytes;
 	uint32_t nsectors, flags;
 
-	if (!virtio_has(&blk->virtio, BIT(zero ? VIRTIO_BLK_F_WRITE_ZEROES : VIRTIO_BLK_F_DISCARD)))
-		return VIRTIO_BLK_S_UNSUPP;
-	if (request->chain.read_bytes - header != RANGE_BYTES || blk->image->readonly)
-		return VIRTIO_BLK_S_IOERR;
-	(void)virtq_chain_read(&request->chain, header, range, sizeof(range));
+	if (!virtio_has(&blk->virtio, BIT(zero ? BLK_F_WRITE_ZEROES : BLK_F_DISCARD)))
+		return BLK_S_UNSUPP;
+	if (request->chain.read_bytes - HEADER_BYTES != RANGE_BYTES || blk->image->readonly)
+		return BLK_S_IOERR;
+	(void)virtq_chain_read(&request->chain, HEADER_BYTES, range, sizeof(range));
 	sector = get_le64(range);
 	nsectors = get_le32(range + 8);
 	flags = get_le32(range + 12);
-	if (flags & ~(zero ? (uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0))
-		return VIRTIO_BLK_S_UNSUPP;
+	if (flags & ~(zero ? (uint32_t)RANGE_UNMAP : 0))
+		return BLK_S_UNSUPP;
 	bytes = (uint64_t)nsectors * SECTOR_BYTES;
 	if (nsectors > ZEROES_SECTORS || !range_ok(blk, sector, bytes))
-		return VIRTIO_BLK_S_IOERR;
+		return BLK_S_IOERR;
 	if (bytes == 0)
-		return VIRTIO_BLK_S_OK;
+		return BLK_S_OK;
 	request->blk.op = zero ? BLK_ZERO : BLK_DISCARD;
-	request->blk.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	request->blk.unmap = flags & RANGE_UNMAP;
 	request->blk.offset = sector * SECTOR_BYTES;
 	request->blk.len = bytes;
 	blk->counts.discards++;
@@ -292,44 +309,44 @@ static int answer_id(struct virtio_blk *blk, struct request *request)
 	if (room > VIRTIO_BLK_SERIAL_MAX)
 		room = VIRTIO_BLK_SERIAL_MAX;
 	(void)virtq_chain_write(&request->chain, 0, blk->state.serial, room);
-	return VIRTIO_BLK_S_OK;
+	return BLK_S_OK;
 }
 
 static void request_start(struct virtio_blk *blk, struct request *request)
 {
-	struct virtio_blk_outhdr header;
+	uint8_t header[HEADER_BYTES];
 	uint64_t sector;
 	int status;
 
 	if (request->chain.write_bytes < 1 ||
-	    virtq_chain_read(&request->chain, 0, &header, sizeof(header)) < sizeof(header)) {
+	    virtq_chain_read(&request->chain, 0, header, sizeof(header)) < sizeof(header)) {
 		virtio_broken(&blk->virtio, "request without room for header or status");
 		virtq_push(virtio_q(&blk->virtio, request->queue->index), &request->chain, 0);
 		request->queue->pushed = true;
 		request_give_back(request);
 		return;
 	}
-	request->type = get_le32(&header.type);
-	sector = get_le64(&header.sector);
+	request->type = get_le32(header);
+	sector = get_le64(header + 8);
 	request->status_trimmed = false;
 	request->blk = (struct blk_request){.done = on_done};
 	switch (request->type) {
-	case VIRTIO_BLK_T_IN:
-	case VIRTIO_BLK_T_OUT:
+	case BLK_T_IN:
+	case BLK_T_OUT:
 		status = start_transfer(blk, request, sector);
 		break;
-	case VIRTIO_BLK_T_FLUSH:
+	case BLK_T_FLUSH:
 		status = start_flush(blk, request);
 		break;
-	case VIRTIO_BLK_T_DISCARD:
-	case VIRTIO_BLK_T_WRITE_ZEROES:
+	case BLK_T_DISCARD:
+	case BLK_T_WRITE_ZEROES:
 		status = start_range(blk, request);
 		break;
-	case VIRTIO_BLK_T_GET_ID:
+	case BLK_T_GET_ID:
 		status = answer_id(blk, request);
 		break;
 	default:
-		status = VIRTIO_BLK_S_UNSUPP;
+		status = BLK_S_UNSUPP;
 	}
 	if (status >= 0)
 		request_complete(request, (uint8_t)status);
@@ -528,11 +545,11 @@ static int blk_init_virtio(struct virtio_blk *blk, const struct virtio_env *env,
 
 	fill_config(blk, &config);
 	if (blk->image->readonly)
-		shape.features |= BIT(VIRTIO_BLK_F_RO);
+		shape.features |= BIT(BLK_F_RO);
 	else
 		shape.features |= WRITER_FEATURES;
 	if (blk->nqueues > 1)
-		shape.features |= BIT(VIRTIO_BLK_F_MQ);
+		shape.features |= BIT(BLK_F_MQ);
 	return virtio_init(&blk->virtio, &blk_ops, env, id, slot, &shape);
 }
 
