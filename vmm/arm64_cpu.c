@@ -49,13 +49,6 @@ static const struct {
 };
 /* clang-format on */
 
-uint64_t arm64_mpidr(unsigned int index)
-{
-	/* KVM's reset_mpidr(): sixteen to a cluster, so that one SGI reaches them. */
-	return (index & 0xf) | (uint64_t)((index >> 4) & 0xff) << 8 |
-	       (uint64_t)((index >> 12) & 0xff) << 16;
-}
-
 const char *arm64_reg_name(uint64_t id, char buffer[ARM64_REG_NAME_MAX])
 {
 	unsigned int kind = (id & KVM_REG_ARM_COPROC_MASK) >> KVM_REG_ARM_COPROC_SHIFT;

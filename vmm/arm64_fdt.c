@@ -6,7 +6,7 @@
  *
  * libfdt's sequential writer keeps its first error: every call below adds to it, and the end asks once.
  */
-#include "vmm/arm64.h"
+#include "vmm/arm64_boot.h"
 
 #include <errno.h>
 #include <libfdt.h>
@@ -30,6 +30,13 @@ enum phandle { PHANDLE_GIC = 1, PHANDLE_ITS, PHANDLE_CLOCK, PHANDLE_GPIO };
 
 /* The architecture's timer interrupts: secure, non-secure, virtual, hypervisor. */
 static const uint32_t timer_ppis[] = {13, 14, 11, 10};
+
+uint64_t arm64_mpidr(unsigned int index)
+{
+	/* KVM's reset_mpidr(): sixteen to a cluster, so that one SGI reaches them. */
+	return (index & 0xf) | (uint64_t)((index >> 4) & 0xff) << 8 |
+	       (uint64_t)((index >> 12) & 0xff) << 16;
+}
 
 struct writer {
 	void *fdt;

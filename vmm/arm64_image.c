@@ -6,7 +6,7 @@
  * Hostile: nothing that the header says is used before it is checked against what RAM there is, and a gzip stream is
  * inflated straight into guest RAM up to a bound, never into memory of its own size.
  */
-#include "vmm/arm64.h"
+#include "vmm/arm64_boot.h"
 
 #include <errno.h>
 #include <string.h>
