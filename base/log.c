@@ -64,7 +64,8 @@ int fail(int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(last_failure, sizeof(last_failure), format, args);
 	va_end(args);
-	write_line(LOG_ERROR, last_failure);
+	if (log_level >= LOG_ERROR)
+		write_line(LOG_ERROR, last_failure);
 	return error;
 }
 
