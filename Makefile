@@ -64,7 +64,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-4s %s\n' '$(1)' '$(2)')
 
 .DELETE_ON_ERROR:
-.PHONY: all lib unit clean fmt fmt-check layers lint check deps
+.PHONY: all lib unit clean fmt fmt-check layers lint lint-shell lint-c deps
 .DEFAULT_GOAL := all
 
 all: $(B)/tern
