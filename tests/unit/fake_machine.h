@@ -185,7 +185,7 @@ int machine_save(struct machine *machine, struct buf *out)
 	return -ENOTSUP;
 }
 
-int machine_load(struct machine *machine, const void *bytes, size_t len)
+int machine_load(struct machine *machine, const void *bytes, size_t len, enum clock_mode mode)
 {
 	return -ENOTSUP;
 }
