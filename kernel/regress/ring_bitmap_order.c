@@ -70,7 +70,7 @@ static const struct row {
 	{ BOTH,  -EINVAL, -EINVAL, { RING_SMALL },                       "a ring of less than a page" },
 	{ BOTH,  -EINVAL, -EINVAL, { RING_ODD },                         "a ring whose size is no power of two" },
 	{ BOTH,  -E2BIG,  -E2BIG,  { RING_LARGE },                       "a ring larger than the capability says" },
-	{ BOTH,  0,       -E2BIG,  { RING_4G_MORE },                     "a ring whose size has a bit above 32" },
+	{ BOTH,  0,       -EINVAL, { RING_4G_MORE },                     "a ring whose size has a bit above 32" },
 	{ BOTH,  0,       -EINVAL, { RING_FLAGS },                       "a ring with a flag" },
 
 	{ BOTH,  -EINVAL, -EINVAL, { BITMAP },                           "a bitmap beside no ring" },
