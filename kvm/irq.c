@@ -151,6 +151,14 @@ void kvm_irq_msi_free(struct kvm_irq *irq, uint32_t gsi)
 	pthread_mutex_unlock(&irq->lock);
 }
 
+static bool same_message(const struct kvm_irq_routing_entry *a,
+			 const struct kvm_irq_routing_entry *b)
+{
+	return a->flags == b->flags && a->u.msi.address_lo == b->u.msi.address_lo &&
+	       a->u.msi.address_hi == b->u.msi.address_hi && a->u.msi.data == b->u.msi.data &&
+	       a->u.msi.devid == b->u.msi.devid;
+}
+
 int kvm_irq_msi_route(struct kvm_irq *irq, uint32_t gsi, uint64_t address, uint32_t data,
 		      int64_t devid)
 {
@@ -168,7 +176,7 @@ int kvm_irq_msi_route(struct kvm_irq *irq, uint32_t gsi, uint64_t address, uint3
 
 	pthread_mutex_lock(&irq->lock);
 	old = find_msi(irq, gsi);
-	if (old && !memcmp(old, &entry, sizeof(entry)))
+	if (old && same_message(old, &entry))
 		goto out;
 	if (old)
 		*old = entry;

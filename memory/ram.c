@@ -5,6 +5,7 @@
  */
 #include "memory/ram.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -149,6 +150,7 @@ int ram_new(struct ram **out, const struct ram_layout *layout)
 
 	if (error)
 		return error;
+	assert(total >= RAM_GRAIN);
 	ram = calloc(1, sizeof(*ram));
 	if (!ram)
 		return fail(-ENOMEM, "ram: no memory");

@@ -4,8 +4,7 @@
  *
  * Theory of operation. A SOCK_SEQPACKET pair keeps requests apart: one packet is one request, one packet is its answer
  * (an error number, and the descriptor as SCM_RIGHTS where there is one). The VMM waits for each answer, so there is never
- * more than one under way. When the VMM is gone, by whatever death, the broker reads end-of-file, unlinks what it was
- * asked to and exits: that is how a socket of a killed VM does not stay behind.
+ * more than one under way. When the VMM is gone, by whatever death, the broker reads end-of-file and exits.
  */
 #include "vmm/broker.h"
 
@@ -24,20 +23,9 @@
 
 #include "base/log.h"
 
-#define REMOVE_MAX 16
-
-enum op { OP_OPEN, OP_REMOVE_AT_END };
-
 struct request {
-	uint32_t op;
-	uint32_t how; /* OP_OPEN: enum broker_open */
+	uint32_t how; /* enum broker_open */
 	char path[BROKER_PATH_MAX + 1];
-};
-
-struct server {
-	int fd;
-	unsigned int nremove;
-	char *remove[REMOVE_MAX];
 };
 
 static const int open_flags[] = {
@@ -56,17 +44,6 @@ static int serve_open(const struct request *request)
 	fd = openat(AT_FDCWD, request->path,
 		    open_flags[request->how] | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	return fd < 0 ? -errno : fd;
-}
-
-static int serve_remove(struct server *server, const struct request *request)
-{
-	if (server->nremove == REMOVE_MAX)
-		return -ENOSPC;
-	server->remove[server->nremove] = strdup(request->path);
-	if (!server->remove[server->nremove])
-		return -ENOMEM;
-	server->nremove++;
-	return 0;
 }
 
 union fd_control {
@@ -96,11 +73,10 @@ static int send_answer(int socket, int32_t error, int fd)
 }
 
 /* False at the end of the VMM. */
-static bool serve_one(struct server *server)
+static bool serve_one(int socket)
 {
 	struct request request = {};
-	ssize_t got = recv(server->fd, &request, sizeof(request), 0);
-	int result = -EINVAL;
+	ssize_t got = recv(socket, &request, sizeof(request), 0);
 	AUTO_FD fd = -1;
 
 	if (got < 0 && errno == EINTR)
@@ -108,19 +84,15 @@ static bool serve_one(struct server *server)
 	if (got <= 0)
 		return false;
 	request.path[BROKER_PATH_MAX] = '\0';
-	if ((size_t)got != sizeof(request) || !request.path[0])
-		result = -EINVAL;
-	else if (request.op == OP_OPEN)
-		result = fd = serve_open(&request);
-	else if (request.op == OP_REMOVE_AT_END)
-		result = serve_remove(server, &request);
-	return send_answer(server->fd, result < 0 ? result : 0, fd) == 0;
+	if ((size_t)got == sizeof(request) && request.path[0])
+		fd = serve_open(&request);
+	else
+		fd = -EINVAL;
+	return send_answer(socket, fd < 0 ? fd : 0, fd) == 0;
 }
 
 static _Noreturn void serve(int fd, const struct sandbox *sandbox)
 {
-	struct server server = {.fd = fd};
-
 	prctl(PR_SET_NAME, "tern-broker");
 	/* The terminal's signals are the VMM's to answer; its end is what ends the broker. */
 	signal(SIGINT, SIG_IGN);
@@ -128,11 +100,9 @@ static _Noreturn void serve(int fd, const struct sandbox *sandbox)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
 	if (sandbox_enter(sandbox, SANDBOX_BROKER) == 0) {
-		while (serve_one(&server))
+		while (serve_one(fd))
 			;
 	}
-	for (unsigned int i = 0; i < server.nremove; i++)
-		unlink(server.remove[i]);
 	_exit(0);
 }
 
@@ -206,12 +176,13 @@ static int receive_answer(struct broker *broker, int *fd)
 	return error;
 }
 
-static int ask(struct broker *broker, enum op op, unsigned int how, const char *path, int *fd)
+int broker_open(struct broker *broker, enum broker_open how, const char *path, int *fd)
 {
-	struct request request = {.op = op, .how = how};
+	struct request request = {.how = how};
 	size_t len = strlen(path);
 	int error;
 
+	*fd = -1;
 	if (len == 0 || len > BROKER_PATH_MAX)
 		return fail(-ENAMETOOLONG, "broker: path of %zu bytes", len);
 	memcpy(request.path, path, len);
@@ -223,23 +194,7 @@ static int ask(struct broker *broker, enum op op, unsigned int how, const char *
 		shutdown(broker->fd, SHUT_RDWR);
 	if (error)
 		return fail(error, "broker: %s: %s", path, strerror(-error));
-	return 0;
-}
-
-int broker_open(struct broker *broker, enum broker_open how, const char *path, int *fd)
-{
-	int error = ask(broker, OP_OPEN, how, path, fd);
-
-	if (!error && *fd < 0)
+	if (*fd < 0)
 		return fail(-EPIPE, "broker: %s: no descriptor came back", path);
-	return error;
-}
-
-int broker_remove_at_end(struct broker *broker, const char *path)
-{
-	int none;
-	int error = ask(broker, OP_REMOVE_AT_END, 0, path, &none);
-
-	close_fd(&none);
-	return error;
+	return 0;
 }

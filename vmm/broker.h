@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The broker: a process of its own, started before the sandbox closes, that opens what the control socket names and
- * passes descriptors back, because no thread of the VMM can open a path or make a connection any more. It ends when
- * the VMM does, and then removes what it was told to remove.
+ * passes descriptors back, because no thread of the VMM can open a path any more. It ends when the VMM does. What has
+ * to be put back then (terminal, socket, lock) is not its business: cli/janitor.h.
  *
  * It trusts the VMM's bytes no more than a peer's: a request is one fixed-size header and one path, and what it opens
  * is limited to the kinds below. Calls on the main thread; each waits for the answer, at most BROKER_WAIT_MS.
@@ -33,12 +33,10 @@ enum broker_open {
  * Forks the broker; before any other thread exists. sandbox: its class is entered in the child. -errno, logged.
  */
 int broker_start(struct broker *broker, const struct sandbox *sandbox) must_check;
-/* Tells it to end (it removes what it holds) and waits for that; takes one that never started (fd -1). */
+/* Tells it to end and waits for that; takes one that never started (fd -1). */
 void broker_stop(struct broker *broker);
 
 /* Opens path; the caller owns *fd. Errors: the broker's -errno, logged with the path; -ETIMEDOUT, -EPIPE. */
 int broker_open(struct broker *broker, enum broker_open how, const char *path, int *fd) must_check;
-/* The path is unlinked when the VMM ends, however it ends. At most 16; -ENOSPC. */
-int broker_remove_at_end(struct broker *broker, const char *path) must_check;
 
 #endif

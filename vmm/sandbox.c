@@ -109,12 +109,6 @@ static const struct rule {
 	{MAIN,		SCMP_SYS(pidfd_send_signal), "ends passt with its VM"},
 	/* what only the broker may */
 	{BROKER,	SCMP_SYS(openat),	"opens what the control socket names"},
-	{BROKER,	SCMP_SYS(unlink),	"removes the control socket when the VM is gone"},
-	{BROKER,	SCMP_SYS(unlinkat),	"removes the control socket when the VM is gone"},
-	{BROKER,	SCMP_SYS(socket),	"connects to what the control socket names"},
-	{BROKER,	SCMP_SYS(connect),	"connects to what the control socket names"},
-	{BROKER,	SCMP_SYS(bind),		"listens where the control socket names"},
-	{BROKER,	SCMP_SYS(listen),	"listens where the control socket names"},
 	{BROKER,	SCMP_SYS(fstat),	"what kind of file it opened"},
 	{BROKER,	SCMP_SYS(newfstatat),	"what kind of file it opened"},
 };
