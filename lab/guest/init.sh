@@ -70,7 +70,7 @@ if [ -n "$address" ] && [ -e /sys/class/net/eth0 ]; then
 	fi
 fi
 
-grep -q ' tern.quiet ' /tmp/cmdline || powerkey powerkey-pressed &
+grep -q ' tern.quiet ' /tmp/cmdline || powerkey /run/powerkey powerkey-pressed &
 read -r uptime _ </proc/uptime
 echo "guest: up after $uptime s, $(grep -c '^processor' /proc/cpuinfo) CPUs, $(uname -sr)"
 

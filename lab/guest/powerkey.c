@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * powerkey COMMAND...: waits for a power button (ACPI's on x86-64, gpio-keys on arm64) to be pressed, then becomes the
- * command. It looks for input devices again while it waits, for they may come after it.
+ * powerkey READY COMMAND...: waits for a power button (ACPI's on x86-64, gpio-keys on arm64) to be pressed, then becomes the
+ * command. It looks for input devices again while it waits, for they may come after it; the file READY
+ * is made when the first one is watched.
  */
 #include <fcntl.h>
 #include <linux/input.h>
@@ -26,7 +27,7 @@ static bool has_power_key(int fd)
 }
 
 /* Open those input devices that have such a key and are not open yet. */
-static void open_devices(struct pollfd *p)
+static void open_devices(struct pollfd *p, const char *ready)
 {
 	for (int i = 0; i < DEVICES_MAX; i++) {
 		char path[32];
@@ -40,8 +41,7 @@ static void open_devices(struct pollfd *p)
 			close(p[i].fd);
 			p[i].fd = -1;
 		} else if (p[i].fd >= 0) {
-			printf("powerkey: watching %s\n", path);
-			fflush(stdout);
+			close(open(ready, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
 		}
 	}
 }
@@ -58,14 +58,14 @@ int powerkey_main(int argc, char **argv)
 {
 	struct pollfd p[DEVICES_MAX];
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: powerkey COMMAND...\n");
+	if (argc < 3) {
+		fprintf(stderr, "usage: powerkey READY COMMAND...\n");
 		return 2;
 	}
 	for (int i = 0; i < DEVICES_MAX; i++)
 		p[i].fd = -1;
 	for (;;) {
-		open_devices(p);
+		open_devices(p, argv[1]);
 		if (poll(p, DEVICES_MAX, RESCAN_MS) <= 0)
 			continue;
 		for (int i = 0; i < DEVICES_MAX; i++) {
@@ -73,8 +73,8 @@ int powerkey_main(int argc, char **argv)
 				continue;
 			printf("powerkey: pressed\n");
 			fflush(stdout);
-			execvp(argv[1], argv + 1);
-			perror(argv[1]);
+			execvp(argv[2], argv + 2);
+			perror(argv[2]);
 			return 127;
 		}
 	}

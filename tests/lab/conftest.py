@@ -10,7 +10,8 @@
     def test_a_guest(lab, vm):      # vm(...) boots a guest under tern on the lab host, see vm.py
         guest = vm(cpus=4)
 
-A test file may change its hosts: LAB = {"memory": 2048} at its top gives options of LabHost.
+A test file may change its hosts: LAB = {"memory": 2048} at its top gives options of LabHost; a function of the
+architecture may stand there too. {"guests": False}: its hosts need no tern and no guest.
 Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME.
 """
 
@@ -56,10 +57,12 @@ def guest_dir():
 
 def options(request, arch: str, guest_dir) -> dict:
     """The options of a file's lab hosts."""
-    chosen = dict(getattr(request.module, "LAB", {}))
+    chosen = getattr(request.module, "LAB", {})
+    chosen = dict(chosen(arch) if callable(chosen) else chosen)
     chosen.setdefault("timeout", 900.0)
     chosen.setdefault("host_kernel", request.config.getoption("--host-kernel"))
-    files = [*chosen.get("files", ()), (compile_static(TOP / "lab/unixcat.c", arch), "/usr/bin/unixcat")]
+    files = [*chosen.get("files", ())]
+    files += [(compile_static(TOP / f"lab/{tool}.c", arch), f"/usr/bin/{tool}") for tool in ("unixcat", "mktap")]
     if chosen.pop("guests", True):
         if not tern_binary(arch).exists():
             pytest.fail(f"{tern_binary(arch)} is missing: run `make ARCH={arch}` first", pytrace=False)

@@ -141,6 +141,10 @@ class Vm:
         """Wait for the end of tern run: its exit status."""
         return self.process.wait(timeout).status
 
+    def wait_for_powerkey(self) -> None:
+        """Wait until the guest watches its power button."""
+        self.sh("until [ -e /run/powerkey ]; do sleep 0.1; done")
+
     def powerdown(self, timeout: float = 60) -> int:
         """Press the power button and wait for the end: the exit status."""
         self.tern("powerdown", check=True)
