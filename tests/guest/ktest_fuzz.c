@@ -118,35 +118,43 @@ static struct descriptor random_descriptor(void)
 
 static void write_any(uint64_t at, uint64_t value)
 {
-	switch (random_next() & 3) {
-	case 0:
-		*(volatile uint8_t *)at = (uint8_t)value;
-		break;
+	unsigned int width = 1u << (random_next() & 3);
+
+	if (MMIO_MUST_ALIGN)
+		at &= ~(uint64_t)(width - 1);
+	switch (width) {
 	case 1:
-		*(volatile uint16_t *)at = (uint16_t)value;
+		mmio_write8(at, (uint8_t)value);
 		break;
 	case 2:
-		*(volatile uint32_t *)at = (uint32_t)value;
+		mmio_write16(at, (uint16_t)value);
+		break;
+	case 4:
+		mmio_write32(at, (uint32_t)value);
 		break;
 	default:
-		*(volatile uint64_t *)at = value;
+		mmio_write64(at, value);
 	}
 }
 
 static void read_any(uint64_t at)
 {
-	switch (random_next() & 3) {
-	case 0:
-		(void)*(volatile uint8_t *)at;
-		break;
+	unsigned int width = 1u << (random_next() & 3);
+
+	if (MMIO_MUST_ALIGN)
+		at &= ~(uint64_t)(width - 1);
+	switch (width) {
 	case 1:
-		(void)*(volatile uint16_t *)at;
+		(void)mmio_read8(at);
 		break;
 	case 2:
-		(void)*(volatile uint32_t *)at;
+		(void)mmio_read16(at);
+		break;
+	case 4:
+		(void)mmio_read32(at);
 		break;
 	default:
-		(void)*(volatile uint64_t *)at;
+		(void)mmio_read64(at);
 	}
 }
 
@@ -202,7 +210,7 @@ static void fuzz_queue(struct target *target)
 	ring = (struct descriptor *)v->ring;
 	for (unsigned int i = 0; i < (random_next() & 7); i++)
 		ring[random_next() % VIRTIO_QUEUE_SIZE] = random_descriptor();
-	*(volatile uint16_t *)v->doorbell = 0;
+	mmio_write16(v->doorbell, 0);
 }
 
 static void fuzz_config(const struct target *target)
@@ -210,6 +218,8 @@ static void fuzz_config(const struct target *target)
 	unsigned int offset = random_next() & (random_next() & 1 ? 0xff : 0xfff);
 	unsigned int bytes = 1u << random_next() % 3;
 
+	if (MMIO_MUST_ALIGN)
+		offset &= ~(bytes - 1);
 	/* BARs stay where they are: one moved over RAM would be the guest's own loss, and end the test early. */
 	if (offset < 0x28 && offset + bytes > PCI_COMMAND && (offset >= 0x10 || offset < 8))
 		return;

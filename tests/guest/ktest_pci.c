@@ -69,7 +69,7 @@ static void check_msix(struct ktest *t, unsigned int function, const struct pci_
 	unsigned int entries = (pci_read(function, cap + 2, 2) & MSIX_TABLE_MASK) + 1;
 	uint32_t table = pci_read(function, cap + 4, 4), pending = pci_read(function, cap + 8, 4);
 	const struct pci_bar *bar = (table & 7) < PCI_BARS ? &bars[table & 7] : NULL;
-	volatile uint32_t *entry;
+	uint64_t entry;
 
 	KTEST_CHECK(t, bar && (table & ~7u) + entries * 16ul <= bar->size,
 		    "function %x: MSI-X table %x with %u entries is not in its BAR", function,
@@ -78,14 +78,14 @@ static void check_msix(struct ktest *t, unsigned int function, const struct pci_
 		    "function %x: MSI-X pending bits %x are not in their BAR", function, pending);
 	if (!bar || !bar->base)
 		return;
-	entry = (volatile uint32_t *)(bar->base + (table & ~7u));
-	for (unsigned int i = 0; i < entries; i++, entry += 4) {
-		KTEST_CHECK(t, entry[3] & 1,
+	entry = bar->base + (table & ~7u);
+	for (unsigned int i = 0; i < entries; i++, entry += 16) {
+		KTEST_CHECK(t, mmio_read32(entry + 12) & 1,
 			    "function %x: MSI-X vector %u is not masked at the start", function, i);
-		entry[2] = 0x1234 + i;
-		KTEST_CHECK(t, entry[2] == 0x1234 + i, "function %x: MSI-X vector %u keeps no data",
-			    function, i);
-		entry[2] = 0;
+		mmio_write32(entry + 8, 0x1234 + i);
+		KTEST_CHECK(t, mmio_read32(entry + 8) == 0x1234 + i,
+			    "function %x: MSI-X vector %u keeps no data", function, i);
+		mmio_write32(entry + 8, 0);
 	}
 }
 

@@ -14,34 +14,43 @@
 
 static uint8_t data[2][4096] NOINIT __attribute__((aligned(4096)));
 
-static volatile uint8_t *status_of(const struct virtio *v)
+#define FEATURE_SELECT 0
+#define FEATURE	       4
+#define DRIVER_SELECT  8
+#define DRIVER_FEATURE 12
+
+static uint8_t status_get(const struct virtio *v)
 {
-	return (volatile uint8_t *)(v->common + STATUS_AT);
+	return mmio_read8(v->common + STATUS_AT);
+}
+
+static void status_set(const struct virtio *v, uint8_t status)
+{
+	mmio_write8(v->common + STATUS_AT, status);
 }
 
 static void check_common(struct ktest *t, struct virtio *v, unsigned int device_id)
 {
-	volatile uint32_t *select = (volatile uint32_t *)v->common;
-
-	*status_of(v) = 0;
-	KTEST_CHECK(t, *status_of(v) == 0, "device %u: status %x after reset", device_id,
-		    *status_of(v));
+	status_set(v, 0);
+	KTEST_CHECK(t, status_get(v) == 0, "device %u: status %x after reset", device_id,
+		    status_get(v));
 	for (uint32_t i = 2; i < 5; i++) {
-		select[0] = i;
-		KTEST_CHECK(t, select[1] == 0, "device %u: offers feature word %u: %x", device_id,
-			    i, select[1]);
+		mmio_write32(v->common + FEATURE_SELECT, i);
+		KTEST_CHECK(t, mmio_read32(v->common + FEATURE) == 0,
+			    "device %u: offers feature word %u: %x", device_id, i,
+			    mmio_read32(v->common + FEATURE));
 	}
 	/* Without VERSION_1, FEATURES_OK must not stick. */
-	*status_of(v) = 1;
-	*status_of(v) = 3;
-	select[2] = 0;
-	select[3] = 0;
-	select[2] = 1;
-	select[3] = 0;
-	*status_of(v) = 3 | STATUS_FEATURES_OK;
-	KTEST_CHECK(t, !(*status_of(v) & STATUS_FEATURES_OK),
+	status_set(v, 1);
+	status_set(v, 3);
+	mmio_write32(v->common + DRIVER_SELECT, 0);
+	mmio_write32(v->common + DRIVER_FEATURE, 0);
+	mmio_write32(v->common + DRIVER_SELECT, 1);
+	mmio_write32(v->common + DRIVER_FEATURE, 0);
+	status_set(v, 3 | STATUS_FEATURES_OK);
+	KTEST_CHECK(t, !(status_get(v) & STATUS_FEATURES_OK),
 		    "device %u: takes a driver without VERSION_1", device_id);
-	*status_of(v) = 0;
+	status_set(v, 0);
 	KTEST_CHECK(t, virtio_start(v, 0), "device %u: does not start", device_id);
 }
 
@@ -104,7 +113,7 @@ static void check_recovery(struct ktest *t, struct virtio *v, unsigned int devic
 
 	virtio_submit(v, bad, 2);
 	wait_us(20000);
-	say("guest: device %u status %x after a chain outside RAM\n", device_id, *status_of(v));
+	say("guest: device %u status %x after a chain outside RAM\n", device_id, status_get(v));
 	KTEST_CHECK(t, virtio_start(v, 0), "device %u: does not start again", device_id);
 }
 
@@ -124,7 +133,7 @@ void ktest_virtio(struct ktest *t)
 			check_recovery(t, &v, device_id);
 		if (device_id == VIRTIO_ID_BLOCK)
 			check_blk(t, disks++);
-		*status_of(&v) = 0;
+		status_set(&v, 0);
 	}
 	if (!devices)
 		t->skipped = "no virtio device";

@@ -33,9 +33,7 @@ uint32_t pci_read(unsigned int function, unsigned int offset, unsigned int bytes
 
 	if (!machine.ecam_base)
 		return UINT32_MAX;
-	return bytes == 1   ? *(volatile uint8_t *)at
-	       : bytes == 2 ? *(volatile uint16_t *)at
-			    : *(volatile uint32_t *)at;
+	return bytes == 1 ? mmio_read8(at) : bytes == 2 ? mmio_read16(at) : mmio_read32(at);
 }
 
 void pci_write(unsigned int function, unsigned int offset, unsigned int bytes, uint32_t value)
@@ -45,11 +43,11 @@ void pci_write(unsigned int function, unsigned int offset, unsigned int bytes, u
 	if (!machine.ecam_base)
 		return;
 	if (bytes == 1)
-		*(volatile uint8_t *)at = (uint8_t)value;
+		mmio_write8(at, (uint8_t)value);
 	else if (bytes == 2)
-		*(volatile uint16_t *)at = (uint16_t)value;
+		mmio_write16(at, (uint16_t)value);
 	else
-		*(volatile uint32_t *)at = value;
+		mmio_write32(at, value);
 }
 
 static uint32_t bar_probe(unsigned int function, unsigned int n, uint32_t *original)

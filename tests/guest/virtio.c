@@ -47,10 +47,8 @@ struct virtio_ring {
 static struct virtio_ring rings[DEVICES] NOINIT;
 static unsigned int rings_used;
 
-static volatile struct common_config *common_of(const struct virtio *v)
-{
-	return (volatile struct common_config *)v->common;
-}
+/* Registers of the common configuration, by their names above. */
+#define COMMON_AT(v, field) ((v)->common + offsetof(struct common_config, field))
 
 static void read_capabilities(struct virtio *v)
 {
@@ -106,29 +104,27 @@ bool virtio_find(struct virtio *v, unsigned int device_id, unsigned int nth)
 	return false;
 }
 
-static bool device_reset(volatile struct common_config *common)
+static bool device_reset(const struct virtio *v)
 {
 	uint64_t start = clock_now();
 
-	common->device_status = 0;
-	while (common->device_status != 0)
+	mmio_write8(COMMON_AT(v, device_status), 0);
+	while (mmio_read8(COMMON_AT(v, device_status)) != 0)
 		if (clock_now() - start > ms_to_ticks(RESET_LIMIT_MS))
 			return false;
 	return true;
 }
 
-static void set_address(volatile uint32_t *low, volatile uint32_t *high, const void *p)
+static void set_address(uint64_t at, const void *p)
 {
-	*low = (uint32_t)(uint64_t)p;
-	*high = (uint32_t)((uint64_t)p >> 32);
+	mmio_write32(at, (uint32_t)(uint64_t)p);
+	mmio_write32(at + 4, (uint32_t)((uint64_t)p >> 32));
 }
 
 static bool queue_start(struct virtio *v)
 {
-	volatile struct common_config *common = common_of(v);
-
-	common->queue_select = 0;
-	if (common->queue_size < VIRTIO_QUEUE_SIZE)
+	mmio_write16(COMMON_AT(v, queue_select), 0);
+	if (mmio_read16(COMMON_AT(v, queue_size)) < VIRTIO_QUEUE_SIZE)
 		return false;
 	if (!v->ring) {
 		if (rings_used == DEVICES)
@@ -137,44 +133,45 @@ static bool queue_start(struct virtio *v)
 	}
 	memset(v->ring, 0, sizeof(*v->ring));
 	v->next_avail = v->seen_used = 0;
-	common->queue_size = VIRTIO_QUEUE_SIZE;
-	common->queue_msix_vector = NO_VECTOR;
-	set_address(&common->queue_desc_low, &common->queue_desc_high, v->ring->desc);
-	set_address(&common->queue_driver_low, &common->queue_driver_high, &v->ring->avail);
-	set_address(&common->queue_device_low, &common->queue_device_high, &v->ring->used);
-	v->doorbell = v->notify + (uint64_t)common->queue_notify_off * v->notify_multiplier;
-	common->queue_enable = 1;
+	mmio_write16(COMMON_AT(v, queue_size), VIRTIO_QUEUE_SIZE);
+	mmio_write16(COMMON_AT(v, queue_msix_vector), NO_VECTOR);
+	set_address(COMMON_AT(v, queue_desc_low), v->ring->desc);
+	set_address(COMMON_AT(v, queue_driver_low), &v->ring->avail);
+	set_address(COMMON_AT(v, queue_device_low), &v->ring->used);
+	v->doorbell = v->notify +
+		      (uint64_t)mmio_read16(COMMON_AT(v, queue_notify_off)) * v->notify_multiplier;
+	mmio_write16(COMMON_AT(v, queue_enable), 1);
 	return true;
 }
 
 bool virtio_start(struct virtio *v, uint64_t wanted)
 {
-	volatile struct common_config *common = common_of(v);
 	uint64_t offered;
 	uint8_t status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
 
 	/* 3.1.1, in order */
-	if (!device_reset(common))
+	if (!device_reset(v))
 		return false;
-	common->device_status = STATUS_ACKNOWLEDGE;
-	common->device_status = status;
-	common->device_feature_select = 0;
-	offered = common->device_feature;
-	common->device_feature_select = 1;
-	offered |= (uint64_t)common->device_feature << 32;
+	mmio_write8(COMMON_AT(v, device_status), STATUS_ACKNOWLEDGE);
+	mmio_write8(COMMON_AT(v, device_status), status);
+	mmio_write32(COMMON_AT(v, device_feature_select), 0);
+	offered = mmio_read32(COMMON_AT(v, device_feature));
+	mmio_write32(COMMON_AT(v, device_feature_select), 1);
+	offered |= (uint64_t)mmio_read32(COMMON_AT(v, device_feature)) << 32;
 	v->features = offered & (wanted | FEATURE_V1);
 	if (!(v->features & FEATURE_V1))
 		return false;
-	common->driver_feature_select = 0;
-	common->driver_feature = (uint32_t)v->features;
-	common->driver_feature_select = 1;
-	common->driver_feature = (uint32_t)(v->features >> 32);
-	common->device_status = status |= STATUS_FEATURES_OK;
-	if (!(common->device_status & STATUS_FEATURES_OK))
+	mmio_write32(COMMON_AT(v, driver_feature_select), 0);
+	mmio_write32(COMMON_AT(v, driver_feature), (uint32_t)v->features);
+	mmio_write32(COMMON_AT(v, driver_feature_select), 1);
+	mmio_write32(COMMON_AT(v, driver_feature), (uint32_t)(v->features >> 32));
+	status |= STATUS_FEATURES_OK;
+	mmio_write8(COMMON_AT(v, device_status), status);
+	if (!(mmio_read8(COMMON_AT(v, device_status)) & STATUS_FEATURES_OK))
 		return false;
 	if (!queue_start(v))
 		return false;
-	common->device_status = status | STATUS_DRIVER_OK;
+	mmio_write8(COMMON_AT(v, device_status), status | STATUS_DRIVER_OK);
 	return true;
 }
 
@@ -193,7 +190,7 @@ void virtio_submit(struct virtio *v, const struct virtio_buffer *buffers, unsign
 	io_barrier(); /* the entry before the index (2.7.13.3) */
 	ring->avail.index = ++v->next_avail;
 	io_barrier(); /* the index before the kick */
-	*(volatile uint16_t *)v->doorbell = 0;
+	mmio_write16(v->doorbell, 0);
 }
 
 bool virtio_done(struct virtio *v, uint32_t *length)

@@ -25,6 +25,23 @@ static inline void io_barrier(void)
 	__asm__ volatile("lock; addl $0, -64(%%rsp)" ::: "memory", "cc");
 }
 
+#define MMIO_MUST_ALIGN 0
+
+#define MMIO_ACCESSORS(bits, type)                                   \
+	static inline type mmio_read##bits(uint64_t at)              \
+	{                                                            \
+		return *(volatile type *)at;                         \
+	}                                                            \
+	static inline void mmio_write##bits(uint64_t at, type value) \
+	{                                                            \
+		*(volatile type *)at = value;                        \
+	}
+MMIO_ACCESSORS(8, uint8_t)
+MMIO_ACCESSORS(16, uint16_t)
+MMIO_ACCESSORS(32, uint32_t)
+MMIO_ACCESSORS(64, uint64_t)
+#undef MMIO_ACCESSORS
+
 static inline void outb(uint16_t port, uint8_t value)
 {
 	__asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port) : "memory");
