@@ -28,6 +28,7 @@ enum step {
 	RING_ODD,
 	RING_LARGE,
 	RING_4G_MORE,
+	RING_TERABYTE,
 	RING_FLAGS,
 	BITMAP, /* KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP */
 	SLOT_PLAIN,
@@ -71,6 +72,7 @@ static const struct row {
 	{ BOTH,  -EINVAL, -EINVAL, { RING_ODD },                         "a ring whose size is no power of two" },
 	{ BOTH,  -E2BIG,  -E2BIG,  { RING_LARGE },                       "a ring larger than the capability says" },
 	{ BOTH,  0,       -EINVAL, { RING_4G_MORE },                     "a ring whose size has a bit above 32" },
+	{ BOTH,  -EINVAL, -E2BIG,  { RING_TERABYTE },                    "a ring whose size has only a bit above 32" },
 	{ BOTH,  0,       -EINVAL, { RING_FLAGS },                       "a ring with a flag" },
 
 	{ BOTH,  -EINVAL, -EINVAL, { BITMAP },                           "a bitmap beside no ring" },
@@ -135,6 +137,8 @@ static int take(struct vm *vm, enum step step, void *memory)
 		return vm_enable(vm, ring, 0, largest * 2);
 	case RING_4G_MORE:
 		return vm_enable(vm, ring, 0, 1ull << 32 | RING_BYTES);
+	case RING_TERABYTE:
+		return vm_enable(vm, ring, 0, 1ull << 40);
 	case RING_FLAGS:
 		return vm_enable(vm, ring, 1, RING_BYTES);
 	case BITMAP:

@@ -618,6 +618,18 @@ static bool tenth_pages(uint64_t page)
 	return page % 10 == 0;
 }
 
+/* What was mapped by reads may be logged as well: x86 maps it writable if it can. From here on the log is exact. */
+static void forget_log(struct fixture *f)
+{
+	uint64_t *log = calloc(bitmap_bytes(f->m.npages), 1);
+	int error;
+
+	need(log, "memory");
+	error = vm_get_dirty_log(&f->vm, f->m.slot, log);
+	need(error == 0, "KVM_GET_DIRTY_LOG: %d", error);
+	free(log);
+}
+
 static bool write_tenth(struct fixture *f)
 {
 	struct work work = {
@@ -632,12 +644,14 @@ static bool write_tenth(struct fixture *f)
 }
 
 /*
- * The slot has both flags, some pages marked: reads exit and log nothing, writes of the rest are logged, once each.
+ * The slot has both flags, some pages marked: those exit, and what is written when all is mapped is logged.
  */
 static bool both_work(struct fixture *f, uint64_t marked)
 {
-	bool right = walk(f, GUEST_CHECK, marked) && log_is(f, no_pages);
+	bool right = walk(f, GUEST_CHECK, marked);
 
+	forget_log(f);
+	right = right && walk(f, GUEST_CHECK, 0) && log_is(f, no_pages);
 	right = right && write_tenth(f) && log_is(f, tenth_pages);
 	right = right && walk(f, GUEST_WRITE, 0) && log_is(f, all_pages);
 	return right && log_is(f, no_pages) && write_tenth(f) && log_is(f, tenth_pages);
@@ -720,6 +734,7 @@ static enum verdict test_flag_off_log_stays(void)
 	mark_all(&f.m);
 	set(&f, UF | LOG);
 	right = walk(&f, GUEST_CHECK, f.m.npages);
+	forget_log(&f);
 	mark_all(&f.m);
 	set(&f, LOG);
 	right = right && write_tenth(&f) && log_is(&f, tenth_pages) && walk(&f, GUEST_CHECK, 0) &&
@@ -831,7 +846,11 @@ static enum verdict test_ring(void)
 	marked_init(&f.m, &f.vm, NPAGES, false);
 	marked = mark_every_third(&f);
 	set(&f, UF | LOG);
-	right = walk(&f, GUEST_CHECK, marked) && !ring_take(&ring, &slot, &offset);
+	right = walk(&f, GUEST_CHECK, marked);
+	/* As with the bitmap: what reads have mapped may be in the ring, too. */
+	while (ring_take(&ring, &slot, &offset))
+		;
+	ring_reset(&f.vm);
 	right = walk(&f, GUEST_WRITE, 0) && right;
 	while (ring_take(&ring, &slot, &offset))
 		seen += slot == 1 && offset < NPAGES;
@@ -926,8 +945,10 @@ static enum verdict delete_and_create(uint32_t flags)
 	marked = mark_every_third(&f);
 	set(&f, flags);
 	right = walk(&f, GUEST_CHECK, marked) && right;
-	if (flags & LOG)
+	if (flags & LOG) {
+		forget_log(&f);
 		right = write_tenth(&f) && log_is(&f, tenth_pages) && right;
+	}
 	return teardown(&f, right);
 }
 
@@ -954,8 +975,6 @@ static enum verdict move(uint32_t flags)
 	right = walk(&f, GUEST_WRITE, 0);
 	for (i = 0; i < ARRAY_SIZE(by) && right; i++) {
 		unmark_all(&f.m);
-		if (flags & LOG)
-			log_is(&f, all_pages);
 		/* Marked before the move, or after it: nothing is mapped at the new place. */
 		if (i % 2)
 			mark_every_third(&f);
@@ -963,8 +982,10 @@ static enum verdict move(uint32_t flags)
 		set(&f, flags);
 		marked = mark_every_third(&f);
 		right = walk(&f, GUEST_CHECK, marked);
-		if (flags & LOG)
-			right = right && log_is(&f, no_pages) && write_tenth(&f) && log_is(&f, tenth_pages);
+		if (flags & LOG) {
+			forget_log(&f);
+			right = right && write_tenth(&f) && log_is(&f, tenth_pages);
+		}
 		right = walk(&f, GUEST_WRITE, 0) && right;
 	}
 	return teardown(&f, right);
@@ -997,8 +1018,9 @@ static enum verdict test_move_and_toggle(void)
 	right = walk(&f, GUEST_CHECK, 0) && right;
 	f.m.gpa += PAGE;
 	set(&f, UF | LOG);
-	right = walk(&f, GUEST_CHECK, f.m.npages) && write_tenth(&f) && log_is(&f, tenth_pages) && right;
-	return teardown(&f, right);
+	right = walk(&f, GUEST_CHECK, f.m.npages) && right;
+	forget_log(&f);
+	return teardown(&f, write_tenth(&f) && log_is(&f, tenth_pages) && right);
 }
 
 /* Memory that the host drops, swaps or discards is faulted in anew, its bit tested anew. */
