@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * KVM_MEM_USERFAULT and dirty logging under everything at once, for a while:  userfault_stress [SECONDS]
+ * (or $REGRESS_STRESS, or 5).
  *
  * vCPUs count in their pages without end. Meanwhile, at random: the flag is turned on with all pages marked, every page
  * is taken away (kept aside, and poison put in its place), and comes back when a vCPU exits for it or when a thread
@@ -396,7 +397,8 @@ static void act(void)
 
 int main(int argc, char **argv)
 {
-	int seconds = argc > 1 ? atoi(argv[1]) : 5;
+	const char *wanted = argc > 1 ? argv[1] : getenv("REGRESS_STRESS");
+	int seconds = wanted ? atoi(wanted) : 5;
 	struct sigaction action = { .sa_handler = on_signal };
 	time_t began = seconds_since(0);
 	unsigned int i;
