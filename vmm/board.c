@@ -8,17 +8,21 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "base/log.h"
 #include "devices/serial.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_net.h"
 #include "devices/virtio_rng.h"
 #include "vmm/machine_internal.h"
 
-#define SLOT_DISKS 1
-#define SLOT_NETS  (SLOT_DISKS + CONFIG_DISKS_MAX)
-#define SLOT_RNG   (SLOT_NETS + CONFIG_NETS_MAX)
+#define SLOT_DISKS	1
+#define SLOT_NETS	(SLOT_DISKS + CONFIG_DISKS_MAX)
+#define SLOT_RNG	(SLOT_NETS + CONFIG_NETS_MAX)
+#define DISK_QUEUES_MAX 4 /* unless the user says how many */
 _Static_assert(SLOT_RNG < PCI_SLOTS, "every device has a slot");
 
 static int add_serial(struct machine *machine)
@@ -106,6 +110,75 @@ static int add_pci(struct machine *machine)
 	return error ? error : device_list_add(&machine->devices, &machine->pci->device);
 }
 
+static void enter_worker_sandbox(void *opaque, const char *thread_class)
+{
+	struct machine *machine = opaque;
+
+	/* A worker that cannot close its sandbox must not serve a guest; it has nobody to tell. */
+	if (sandbox_enter(machine->sandbox, SANDBOX_WORKER))
+		abort();
+}
+
+static int add_disk(struct machine *machine, const struct virtio_env *env, unsigned int index)
+{
+	const struct config_disk *disk = &machine->config.disk[index];
+	const struct blk_image_options image = {.path = disk->path,
+						.fd = -1,
+						.readonly = disk->readonly,
+						.cached = disk->cached,
+						.defer_lock = machine->incoming};
+	struct virtio_blk_options options = {
+		.serial = disk->serial,
+		.nqueues = disk->nqueues,
+		.thread_start = enter_worker_sandbox,
+		.thread_opaque = machine,
+	};
+	struct device *device;
+	char id[32];
+	int error = blk_image_open(&options.image, &image);
+
+	if (error)
+		return error;
+	snprintf(id, sizeof(id), "disk%u", index);
+	error = virtio_blk_new(&device, env, id, SLOT_DISKS + index, &options);
+	return error ? error : device_list_add(&machine->devices, device);
+}
+
+static int open_backend(const struct config_net *net, struct net_backend **backend)
+{
+	return net->kind == NET_TAP ? tap_open(backend, net->tap, net->npairs, NULL)
+				    : passt_open(backend, -1);
+}
+
+/* The vhost of a card writes guest memory: what it writes is harvested with the rest. */
+static int add_dirty_source(struct machine *machine, struct device *device)
+{
+	struct dirty_source source;
+
+	if (!virtio_net_dirty_source(virtio_net_of(device), &source))
+		return 0;
+	return dirty_add_source(machine->dirty, &source);
+}
+
+static int add_net(struct machine *machine, const struct virtio_env *env, unsigned int index)
+{
+	const struct config_net *net = &machine->config.net[index];
+	struct virtio_net_options options = {
+		.npairs = net->npairs, .offloads = net->kind == NET_TAP, .vhost = net->vhost};
+	struct device *device;
+	char id[32];
+	int error = open_backend(net, &options.backend);
+
+	if (error)
+		return error;
+	memcpy(options.mac, net->mac, sizeof(options.mac));
+	snprintf(id, sizeof(id), "net%u", index);
+	error = virtio_net_new(&device, env, id, SLOT_NETS + index, &options);
+	if (!error)
+		error = device_list_add(&machine->devices, device);
+	return error ? error : add_dirty_source(machine, device);
+}
+
 static int add_rng(struct machine *machine, const struct virtio_env *env)
 {
 	struct device *device;
@@ -120,9 +193,47 @@ static int add_virtio(struct machine *machine)
 		.pci = machine->pci, .ram = machine->ram, .loop = machine->io_loop};
 	int error = 0;
 
-	if (machine->config.rng)
+	for (unsigned int i = 0; i < machine->config.ndisks && !error; i++)
+		error = add_disk(machine, &env, i);
+	for (unsigned int i = 0; i < machine->config.nnets && !error; i++)
+		error = add_net(machine, &env, i);
+	if (!error && machine->config.rng)
 		error = add_rng(machine, &env);
 	return error;
+}
+
+/* A card's address from the VM's name and the card's index, locally administered (FNV-1a). */
+static void derive_mac(uint8_t mac[6], const char *name, unsigned int index)
+{
+	uint64_t hash = 0xcbf29ce484222325ULL;
+
+	for (; *name; name++)
+		hash = (hash ^ (uint8_t)*name) * 0x100000001b3ULL;
+	hash = (hash ^ index) * 0x100000001b3ULL;
+	for (unsigned int i = 0; i < 6; i++)
+		mac[i] = hash >> (8 * i);
+	mac[0] = (mac[0] & 0xfc) | 2; /* locally administered, one receiver */
+}
+
+int board_resolve(struct config *config)
+{
+	static const uint8_t none[16];
+
+	for (unsigned int i = 0; i < config->ndisks; i++) {
+		if (!config->disk[i].nqueues)
+			config->disk[i].nqueues = config->cpus < DISK_QUEUES_MAX ? config->cpus
+										 : DISK_QUEUES_MAX;
+	}
+	for (unsigned int i = 0; i < config->nnets; i++) {
+		if (!memcmp(config->net[i].mac, none, 6))
+			derive_mac(config->net[i].mac, config->name ? config->name : "", i);
+		if (!config->net[i].npairs)
+			config->net[i].npairs = 1;
+	}
+	if (!memcmp(config->uuid, none, 16) &&
+	    getrandom(config->uuid, sizeof(config->uuid), 0) != sizeof(config->uuid))
+		return fail(-errno, "machine: random bytes: %s", strerror(errno));
+	return 0;
 }
 
 /* The host bridge comes before its functions, for devices are freed last first. */

@@ -90,9 +90,19 @@ static int build_vm(struct machine *machine)
 
 /* ---- Threads ---- */
 
+static int enter_vcpu_sandbox(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	return sandbox_enter(machine->sandbox, SANDBOX_VCPU);
+}
+
 static void *io_main(void *opaque)
 {
-	loop_run(opaque);
+	struct machine *machine = opaque;
+
+	machine->io_start_error = sandbox_enter(machine->sandbox, SANDBOX_IO);
+	loop_run(machine->io_loop);
 	return NULL;
 }
 
@@ -103,7 +113,7 @@ static int start_io_thread(struct machine *machine)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	error = pthread_create(&machine->io_thread, NULL, io_main, machine->io_loop);
+	error = pthread_create(&machine->io_thread, NULL, io_main, machine);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (error)
 		return fail(-error, "machine: I/O thread: %s", strerror(error));
@@ -156,9 +166,15 @@ static int start_threads(struct machine *machine)
 	vcpus->dirty = machine->dirty;
 	vcpus->mmio = &machine->mmio;
 	vcpus->pio = &machine->pio;
-	vcpus->hooks = (struct vcpus_hooks){.opaque = machine, .stopped = on_vcpu_stopped};
+	vcpus->hooks = (struct vcpus_hooks){
+		.opaque = machine, .thread_start = enter_vcpu_sandbox, .stopped = on_vcpu_stopped};
 	error = start_io_thread(machine);
-	return error ? error : vcpus_start_threads(vcpus);
+	if (!error)
+		error = vcpus_start_threads(vcpus);
+	if (error)
+		return error;
+	/* Last, this thread: nothing is opened by path any more. */
+	return sandbox_enter(machine->sandbox, SANDBOX_MAIN);
 }
 
 /* ---- The machine ---- */
@@ -198,6 +214,10 @@ static int new_machine(struct machine **out, const struct config *config, struct
 	machine->host.fd = machine->vm.fd = machine->request_fd = -1;
 	vcpus_init(&machine->vcpus);
 	error = config_copy(&machine->config, config);
+	if (!error)
+		error = board_resolve(&machine->config);
+	if (!error)
+		error = sandbox_new(&machine->sandbox, machine->config.sandbox);
 	if (!error)
 		error = build(machine);
 	if (error) {
@@ -246,6 +266,7 @@ void machine_free(struct machine *machine)
 	kvm_vm_fini(&machine->vm);
 	ram_free(machine->ram);
 	kvm_host_close(&machine->host);
+	sandbox_free(machine->sandbox);
 	config_fini(&machine->config);
 	free(machine);
 }

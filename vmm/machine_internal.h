@@ -14,6 +14,7 @@
 #include "devices/vmgenid.h"
 #include "vmm/arch.h"
 #include "vmm/machine.h"
+#include "vmm/sandbox.h"
 #include "vmm/serial_host.h"
 #include "vmm/vcpu.h"
 #include "vmm/wiring.h"
@@ -55,9 +56,12 @@ struct machine {
 	struct vmgenid *vmgenid;
 	struct serial_host_end *serial;
 
+	struct sandbox *sandbox; /* each thread enters its class of it */
+
 	/* The I/O loop and its thread. */
 	struct loop *io_loop;
 	pthread_t io_thread;
+	int io_start_error;
 	bool has_io_thread;
 
 	/* From vCPU threads: bits, then the eventfd. */
@@ -67,6 +71,8 @@ struct machine {
 };
 
 /* board.c */
+/* Defaults become effective values: nothing later decides by itself. */
+int board_resolve(struct config *config) must_check;
 int board_new(struct machine *machine) must_check;
 
 /* lifecycle.c */

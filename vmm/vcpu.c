@@ -211,6 +211,8 @@ static void *vcpu_main(void *opaque)
 	struct vcpus *vcpus = vcpu->vcpus;
 
 	vcpu->tid = syscall(SYS_gettid);
+	if (vcpus->hooks.thread_start)
+		vcpu->start_error = vcpus->hooks.thread_start(vcpus->hooks.opaque);
 	while (wait_until_wanted(vcpu)) {
 		enum arch_exit why;
 		bool interrupted;
@@ -290,7 +292,11 @@ int vcpus_start_threads(struct vcpus *vcpus)
 
 	for (unsigned int i = 0; i < vcpus->n && !error; i++)
 		error = start_thread(&vcpus->vcpu[i]);
-	return error ? error : vcpus_park(vcpus);
+	if (!error)
+		error = vcpus_park(vcpus);
+	for (unsigned int i = 0; i < vcpus->n && !error; i++)
+		error = vcpus->vcpu[i].start_error;
+	return error;
 }
 
 void vcpus_fini_threads(struct vcpus *vcpus)

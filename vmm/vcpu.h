@@ -30,14 +30,17 @@ struct vcpu {
 	struct vcpus *vcpus;
 	pthread_t thread;
 	bool has_thread;
-	bool parked; /* under vcpus->lock */
-	pid_t tid;   /* set before the thread first parks */
+	bool parked;	 /* under vcpus->lock */
+	pid_t tid;	 /* set before the thread first parks */
+	int start_error; /* same */
 	struct log_limit log_limit;
 };
 
 /* What the threads call; given by the machine. */
 struct vcpus_hooks {
 	void *opaque;
+	/* First on each thread, before it parks: closes the sandbox around it. Not 0: vcpus_start_threads() fails with it. */
+	int (*thread_start)(void *opaque);
 	/* A vCPU met an exit that stops the machine (not ARCH_EXIT_HANDLED). All are on their way to park. vCPU thread. */
 	void (*stopped)(void *opaque, unsigned int index, enum arch_exit why);
 	/*

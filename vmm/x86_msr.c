@@ -17,10 +17,11 @@
 #include "kvm/x86_vcpu.h"
 #include "vmm/x86_cpuid.h"
 
-#define MSR_UCODE_REV	  0x8b
-#define MSR_PLATFORM_INFO 0xce
-#define MSR_MISC_ENABLE	  0x1a0
-#define MSR_MTRR_DEFAULT  0x2ff
+#define MSR_UCODE_REV	      0x8b
+#define MSR_PLATFORM_INFO     0xce
+#define MSR_ARCH_CAPABILITIES 0x10a
+#define MSR_MISC_ENABLE	      0x1a0
+#define MSR_MTRR_DEFAULT      0x2ff
 
 #define MISC_ENABLE_FAST_STRINGS (1ULL << 0)
 #define MTRR_ENABLE		 (1ULL << 11)
@@ -52,7 +53,6 @@ static const struct range not_saved[] = {
 	{0x4b564d02, 0x4b564d02, "async page faults"},
 	{0x4b564d06, 0x4b564d07, "async page faults"},
 	{0x4b564d08, 0x4b564d08, "migration control of encrypted guests"},
-	{0x0000010a, 0x0000010a, "architecture capabilities: follows from CPUID"},
 	{0xc0010000, 0xc0010007, "performance counters"},
 	{0xc0010114, 0xc0010117, "nested virtualization"},
 	{0xc0010200, 0xc001020b, "performance counters"},
@@ -132,6 +132,13 @@ static int set_msr(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool o
 	return 0;
 }
 
+static bool has_arch_capabilities(const struct kvm_cpuid2 *cpuid)
+{
+	const struct kvm_cpuid_entry2 *leaf = x86_cpuid_find(cpuid, 0x7, 0);
+
+	return leaf && leaf->edx & 1U << 29;
+}
+
 int x86_msr_init_vcpu(const struct kvm_cpuid2 *cpuid, struct kvm_vcpu *vcpu)
 {
 	bool amd = x86_cpuid_is_amd(cpuid);
@@ -144,5 +151,8 @@ int x86_msr_init_vcpu(const struct kvm_cpuid2 *cpuid, struct kvm_vcpu *vcpu)
 		error = set_msr(vcpu, MSR_UCODE_REV, amd ? UCODE_REV_AMD : UCODE_REV_INTEL, true);
 	if (!error)
 		error = set_msr(vcpu, MSR_PLATFORM_INFO, 0, true);
+	/* KVM fills it in by the host, whether the guest is told of it or not. */
+	if (!error && !has_arch_capabilities(cpuid))
+		error = set_msr(vcpu, MSR_ARCH_CAPABILITIES, 0, true);
 	return error;
 }
