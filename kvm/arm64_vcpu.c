@@ -20,13 +20,14 @@ int kvm_arm64_preferred_target(struct kvm_vm *vm, struct kvm_vcpu_init *init)
 
 int kvm_arm64_vcpu_init(struct kvm_vcpu *vcpu, const struct kvm_vcpu_init *init)
 {
-	if (!(__atomic_load_n(&vcpu->vm->done, __ATOMIC_RELAXED) & (1U << VM_STEP_RUN))) {
-		int error = kvm_vm_step(vcpu->vm, VM_STEP_VCPU_INIT);
+	int error = kvm_vm_step(vcpu->vm, VM_STEP_VCPU_INIT);
 
-		if (error)
-			return error;
-	}
-	return kvm_vcpu_ioctl(vcpu, "initialise", KVM_ARM_VCPU_INIT, (void *)init);
+	return error ? error : kvm_vcpu_ioctl(vcpu, "initialise", KVM_ARM_VCPU_INIT, (void *)init);
+}
+
+int kvm_arm64_vcpu_reset(struct kvm_vcpu *vcpu, const struct kvm_vcpu_init *init)
+{
+	return kvm_vcpu_ioctl(vcpu, "reset", KVM_ARM_VCPU_INIT, (void *)init);
 }
 
 int kvm_arm64_vcpu_finalize(struct kvm_vcpu *vcpu, int feature)

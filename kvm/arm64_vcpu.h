@@ -12,8 +12,10 @@
 
 /* The target of this host's CPUs; the caller adds features. */
 int kvm_arm64_preferred_target(struct kvm_vm *vm, struct kvm_vcpu_init *init) must_check;
-/* First time: the VCPU_INIT step. Again: back to the reset state, with the same features. */
+/* The VCPU_INIT step: the vCPU gets its features. */
 int kvm_arm64_vcpu_init(struct kvm_vcpu *vcpu, const struct kvm_vcpu_init *init) must_check;
+/* Back to the reset state, with the same features; at any time while the vCPU does not run. */
+int kvm_arm64_vcpu_reset(struct kvm_vcpu *vcpu, const struct kvm_vcpu_init *init) must_check;
 /* Fixes a feature's settings (KVM_ARM_VCPU_SVE) before any other register is touched. */
 int kvm_arm64_vcpu_finalize(struct kvm_vcpu *vcpu, int feature) must_check;
 

@@ -72,6 +72,7 @@ int arch_vm_reset(struct arch_vm *arch) must_check;
  * poweroff and reset are called on a vCPU's thread when the guest asks for it.
  */
 struct arch_board {
+	struct loop *loop; /* the main thread's */
 	struct bus *mmio, *pio;
 	struct device_list *devices;
 	struct wiring_kvm *wiring;

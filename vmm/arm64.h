@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "devices/pl061.h"
 #include "kvm/arm64_vcpu.h"
 #include "vmm/arm64_boot.h"
 
@@ -23,6 +24,8 @@ struct arch_vm {
 	struct kvm_vcpu_init init; /* features of every vCPU */
 	bool sve, pvtime;
 	gpa_t entry; /* of the boot vCPU; x0 is ARM64_FDT */
+	struct pl061 *gpio;
+	int vmgenid_irq; /* the wiring's */
 };
 
 /* arm64_gic.c: GICv3 and ITS. */

@@ -45,10 +45,9 @@ int arch_get_layout(const struct config *config, const struct kvm_host *host,
 		.io_pio = false,
 		.serial = ARM64_SERIAL,
 		.serial_gsi = ARM64_GSI_SERIAL,
-		.rtc = ARM64_RTC,
-		.power = ARM64_GPIO,
-		.power_gsi = ARM64_GSI_GPIO,
 		.nlines = ARM64_NLINES,
+		.vmgenid = ARM64_VMGENID,
+		.has_its = true,
 	};
 	if (memory_bytes > limit || out->mmio64 + out->mmio64_bytes > limit)
 		return fail(-EINVAL,

@@ -132,7 +132,7 @@ static int load_initrd(struct arch_vm *arch, struct ram *ram, gpa_t after, gpa_t
 	return image_load(&arch->initrd, 0, arch->initrd.size_bytes, ram, *start);
 }
 
-int arch_load_guest(struct arch_vm *arch, struct ram *ram, struct arch_guest *guest)
+int arch_load_guest(struct arch_vm *arch, struct ram *ram, bool fresh_ram)
 {
 	struct arm64_fdt_input input = {
 		.layout = &arch->layout,
@@ -155,7 +155,6 @@ int arch_load_guest(struct arch_vm *arch, struct ram *ram, struct arch_guest *gu
 		return fail(-EIO, "machine: no random seed for the guest");
 	error = arm64_fdt_build(ram_ptr(ram, ARM64_FDT, ARM64_FDT_MAX), ARM64_FDT_MAX, &input);
 	ram_mark_dirty(ram, ARM64_FDT, ARM64_FDT_MAX);
-	guest->vmgenid_gpa = ARM64_VMGENID;
 	return error;
 }
 
@@ -171,11 +170,8 @@ static int set_core(struct kvm_vcpu *vcpu, uint64_t id, uint64_t value)
 int arch_vcpu_reset(struct arch_vm *arch, struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_init init = vcpu_features(arch, vcpu);
-	int error = kvm_arm64_vcpu_init(vcpu, &init);
+	int error = kvm_arm64_vcpu_reset(vcpu, &init);
 
-	/* The interrupt controllers go back with the first vCPU; all are parked. */
-	if (!error && vcpu->index == 0)
-		error = arm64_gic_reset(arch);
 	if (error || vcpu->index > 0)
 		return error;
 	error = set_core(vcpu, CORE_REG(regs.pstate), PSTATE_EL1H_DAIF);
@@ -184,6 +180,11 @@ int arch_vcpu_reset(struct arch_vm *arch, struct kvm_vcpu *vcpu)
 	if (!error)
 		error = set_core(vcpu, CORE_REG(regs.regs[0]), ARM64_FDT);
 	return error;
+}
+
+int arch_vm_reset(struct arch_vm *arch)
+{
+	return arm64_gic_reset(arch);
 }
 
 enum arch_exit arch_vcpu_exit(struct arch_vm *arch, struct kvm_vcpu *vcpu)

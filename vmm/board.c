@@ -62,6 +62,7 @@ static void on_reset(void *opaque)
 static int add_platform(struct machine *machine)
 {
 	struct arch_board board = {
+		.loop = machine->loop,
 		.mmio = &machine->mmio,
 		.pio = &machine->pio,
 		.devices = &machine->devices,
