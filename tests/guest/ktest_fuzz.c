@@ -213,6 +213,11 @@ static void fuzz_queue(struct target *target)
 	mmio_write16(v->doorbell, 0);
 }
 
+static bool overlaps(unsigned int offset, unsigned int bytes, unsigned int at, unsigned int length)
+{
+	return offset < at + length && at < offset + bytes;
+}
+
 static void fuzz_config(const struct target *target)
 {
 	unsigned int offset = random_next() & (random_next() & 1 ? 0xff : 0xfff);
@@ -221,7 +226,7 @@ static void fuzz_config(const struct target *target)
 	if (MMIO_MUST_ALIGN)
 		offset &= ~(bytes - 1);
 	/* BARs stay where they are: one moved over RAM would be the guest's own loss, and end the test early. */
-	if (offset < 0x28 && offset + bytes > PCI_COMMAND && (offset >= 0x10 || offset < 8))
+	if (overlaps(offset, bytes, PCI_COMMAND, 2) || overlaps(offset, bytes, PCI_BAR(0), 24))
 		return;
 	if (offset + bytes > 4096)
 		return;
