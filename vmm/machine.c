@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "vmm/machine_internal.h"
@@ -213,6 +214,8 @@ static int new_machine(struct machine **out, const struct config *config, struct
 	machine->status = incoming ? MACHINE_INMIGRATE : MACHINE_PRELAUNCH;
 	machine->host.fd = machine->vm.fd = machine->request_fd = -1;
 	vcpus_init(&machine->vcpus);
+	/* The C library reads a file the first time that it splits a time into a date; later it could not open one. */
+	tzset();
 	error = config_copy(&machine->config, config);
 	if (!error)
 		error = board_resolve(&machine->config);
