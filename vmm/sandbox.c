@@ -67,8 +67,8 @@ static const struct rule {
 	{MAIN | IO,	SCMP_SYS(epoll_wait),	"the event loop"},
 	{MAIN | IO,	SCMP_SYS(epoll_pwait),	"the event loop"},
 	{MAIN | IO | VCPU, SCMP_SYS(epoll_ctl),	"a queue is switched on: its doorbell is watched"},
-	{MAIN | IO | BROKER, SCMP_SYS(poll),	"bounded waits for a peer; a disk is drained"},
-	{MAIN | IO | BROKER, SCMP_SYS(ppoll),	"bounded waits for a peer; a disk is drained"},
+	{VM | BROKER,	SCMP_SYS(poll),		"bounded waits for a peer; a disk is drained; a masked vector's pending bit"},
+	{VM | BROKER,	SCMP_SYS(ppoll),	"the same, as some C libraries make it"},
 	{MAIN | VCPU | IO, SCMP_SYS(eventfd2),	"a vector or queue is given its doorbell"},
 	/* descriptors that are open already */
 	{ALL,		SCMP_SYS(read),		"eventfds, taps, serial input"},
