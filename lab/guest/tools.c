@@ -12,6 +12,7 @@ static const struct {
 	{"memstress", memstress_main},
 	{"cpudump", cpudump_main},
 	{"powerkey", powerkey_main},
+	{"vectors", vectors_main},
 };
 
 int main(int argc, char **argv)

@@ -12,5 +12,7 @@ int memstress_main(int argc, char **argv);
 int cpudump_main(int argc, char **argv);
 /* powerkey: runs a command when the power button is pressed. */
 int powerkey_main(int argc, char **argv);
+/* vectors: whether vector registers keep what was put into them. */
+int vectors_main(int argc, char **argv);
 
 #endif

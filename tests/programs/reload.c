@@ -37,6 +37,7 @@ struct program {
 	unsigned int generation;
 	struct loop *loop;
 	struct machine *machine;
+	struct loop_watch *input;
 	int status;
 };
 
@@ -98,13 +99,17 @@ static void on_input(void *opaque, int fd, uint32_t events)
 	char bytes[256];
 	ssize_t n = read(fd, bytes, sizeof(bytes));
 
-	if (n > 0)
+	if (n > 0) {
 		machine_serial_input(program->machine, bytes, n);
+		return;
+	}
+	loop_watch_free(program->input);
+	program->input = NULL;
 }
 
 static int watch(struct program *program)
 {
-	struct loop_watch *signal_watch, *input_watch;
+	struct loop_watch *signal_watch;
 	struct termios modes;
 	sigset_t set;
 	int fd;
@@ -115,13 +120,15 @@ static int watch(struct program *program)
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (loop_add_fd(program->loop, fd, EPOLLIN, on_signal, program, &signal_watch))
 		return -1;
-	if (!isatty(STDIN_FILENO))
+	/* A file or /dev/null is always ready and cannot be waited for. */
+	if (lseek(STDIN_FILENO, 0, SEEK_CUR) >= 0 || errno != ESPIPE)
 		return 0;
-	if (tcgetattr(STDIN_FILENO, &modes) == 0) {
+	if (isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &modes) == 0) {
 		modes.c_lflag &= ~(ICANON | ECHO);
 		tcsetattr(STDIN_FILENO, TCSANOW, &modes);
 	}
-	return loop_add_fd(program->loop, STDIN_FILENO, EPOLLIN, on_input, program, &input_watch);
+	return loop_add_fd(program->loop, STDIN_FILENO, EPOLLIN, on_input, program,
+			   &program->input);
 }
 
 static int read_all(int fd, uint8_t *to, uint64_t len)
