@@ -10,3 +10,12 @@ $(B)/gen/vmm/x86_dsdt.h: vmm/x86_dsdt.asl
 	$(Q)iasl -ve -we -tc -p $(@D)/x86_dsdt $< >$(@D)/x86_dsdt.log || { cat $(@D)/x86_dsdt.log; false; }
 	$(Q)sed 's/^unsigned char/static const unsigned char/' $(@D)/x86_dsdt.hex >$@
 endif
+
+# Saves a machine in one process and runs on in another (tests/live/test_state.py, tests/lab/test_state.py).
+$(B)/tests/live/machine-state: tests/live/machine_state.c $(B)/libtern.a
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(OPT) $(HARDEN) $(LDFLAGS) -o $@ $< $(B)/libtern.a $(PKG_LIBS) -lpthread
+
+live: $(B)/tests/live/machine-state
+all: $(B)/tests/live/machine-state
