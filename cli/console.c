@@ -14,10 +14,11 @@
 #include "cli/command.h"
 #include "cli/terminal.h"
 
-#define CHUNK 512
+#define CHUNK	   512
+#define PATH_BYTES 64 /* of a pty */
 
-/* The path of the VM's pty, the caller's to free. */
-static int find_pty(const char *vm, char **path)
+/* The path of the VM's pty. */
+static int find_pty(const char *vm, char path[PATH_BYTES])
 {
 	json_t *status = NULL, *serial;
 	struct client client;
@@ -32,8 +33,8 @@ static int find_pty(const char *vm, char **path)
 	serial = json_object_get(status, "serial");
 	pty = json_string_value(json_object_get(serial, "pty"));
 	kind = json_string_value(json_object_get(serial, "kind"));
-	if (pty && *pty)
-		*path = strdup(pty);
+	if (pty && *pty && strlen(pty) < PATH_BYTES)
+		stpcpy(path, pty);
 	else
 		error = fail(-EINVAL,
 			     "%s: its serial console is %s; only --serial pty can be attached to",
@@ -132,14 +133,14 @@ static void attend(int pty, int signals)
 int command_console(int argc, char **argv)
 {
 	struct terminal_modes saved = {};
-	AUTO_FREE char *path = NULL;
+	char path[PATH_BYTES];
 	AUTO_FD pty = -1;
 	AUTO_FD signals = -1;
 	sigset_t ending;
 
 	if (argc != 2)
 		return command_usage(argv[0]);
-	if (find_pty(argv[1], &path) || !path)
+	if (find_pty(argv[1], path))
 		return CLI_INPUT;
 	pty = open_pty(argv[1], path);
 	if (pty < 0)

@@ -21,6 +21,7 @@
 #include "vmm/config.h"
 
 #define LOCK_TRIES 100
+#define BACKLOG	   128 /* a client that does not wait is refused when it is full */
 
 int control_directory(char path[CONTROL_PATH_BYTES], bool create)
 {
@@ -138,7 +139,7 @@ static int listen_at(struct control *control)
 	umask(mask);
 	if (bound < 0)
 		return fail(-errno, "control: %s: %s", control->path, strerror(errno));
-	if (listen(fd, 16) < 0) {
+	if (listen(fd, BACKLOG) < 0) {
 		int error = fail(-errno, "control: %s: %s", control->path, strerror(errno));
 
 		unlink(control->path);

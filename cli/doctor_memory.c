@@ -74,7 +74,8 @@ struct watched {
 	uint8_t *first, *second;
 };
 
-static int watch(struct watched *w)
+/* false: errno says why. */
+static bool watch(struct watched *w)
 {
 	struct uffdio_api api = {.api = UFFD_API,
 				 .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM};
@@ -87,16 +88,15 @@ static int watch(struct watched *w)
 	w->uffd = open_full(&how);
 	if (w->uffd < 0 || memfd < 0 || ftruncate(memfd, (off_t)w->page_bytes * 4) < 0 ||
 	    pipe(w->pipe) < 0)
-		return -errno;
+		return false;
 	w->first = mmap(NULL, w->page_bytes * 4, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	w->second = mmap(NULL, w->page_bytes * 4, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	if (w->first == MAP_FAILED || w->second == MAP_FAILED)
-		return -errno;
+		return false;
 	range.range.start = (uintptr_t)w->first;
 	range.range.len = w->page_bytes * 4;
-	if (ioctl(w->uffd, UFFDIO_API, &api) < 0 || ioctl(w->uffd, UFFDIO_REGISTER, &range) < 0)
-		return -errno;
-	return 0;
+	return ioctl(w->uffd, UFFDIO_API, &api) == 0 &&
+	       ioctl(w->uffd, UFFDIO_REGISTER, &range) == 0;
 }
 
 /* Touches page 0 and 1 itself, and has the kernel touch page 2. */
@@ -138,11 +138,10 @@ static void try_modes(struct doctor_result *result)
 	bool missing, minor, kernel;
 	void *right = NULL;
 	char byte = 0;
-	int error = watch(&w);
 
-	if (error) {
+	if (!watch(&w)) {
 		doctor_note(result, DOCTOR_NO, "missing and minor faults on shared memory: %s",
-			    strerror(-error));
+			    strerror(errno));
 		return;
 	}
 	w.second[0] = 1; /* page 0 is there, and not yet in the first mapping: a minor fault */

@@ -18,7 +18,8 @@
 #include "cli/qmp_frame.h"
 #include "cli/qmp_table.h"
 
-#define READ_BYTES 4096
+#define READ_BYTES     4096
+#define ACCEPT_REST_US 100000
 
 struct qmp_client {
 	struct qmp_client *next;
@@ -36,6 +37,7 @@ struct qmp_server {
 	struct machine *machine;
 	struct qmp_owner owner;
 	struct loop_watch *watch;
+	struct loop_timer *rest; /* while no connection is taken */
 	struct qmp_client *clients;
 	unsigned int nclients;
 	unsigned int busy; /* callbacks under way: no client is freed */
@@ -279,18 +281,22 @@ static void make_room(struct qmp_server *server)
 	leave(server);
 }
 
-static void on_connection(void *opaque, int listen_fd, uint32_t events)
+/* false: nobody else waits. */
+static bool accept_one(struct qmp_server *server, int listen_fd)
 {
 	static const char full[] =
 		"{\"error\": {\"class\": \"GenericError\", \"desc\": \"too many clients\"}}\r\n";
-	struct qmp_server *server = opaque;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0) {
-		/* Out of descriptors: the listener stays ready, so do not spin on it in the log. */
-		if (errno != EAGAIN && errno != ECONNABORTED && log_limit_ok(&server->limit, 1))
+		if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+			return false;
+		/* Out of descriptors: the listener stays ready, and must not keep the loop busy. */
+		if (log_limit_ok(&server->limit, 1))
 			log_warn("control: accept: %s", strerror(errno));
-		return;
+		loop_watch_set(server->watch, 0);
+		loop_timer_arm(server->rest, ACCEPT_REST_US);
+		return false;
 	}
 	if (server->nclients >= QMP_CLIENTS_MAX)
 		make_room(server);
@@ -299,10 +305,24 @@ static void on_connection(void *opaque, int listen_fd, uint32_t events)
 
 		(void)sent;
 		close(fd);
-		return;
+		return true;
 	}
 	if (client_add(server, fd))
 		log_warn("control: a client was not served");
+	return true;
+}
+
+static void on_connection(void *opaque, int listen_fd, uint32_t events)
+{
+	for (int i = 0; i < QMP_CLIENTS_MAX && accept_one(opaque, listen_fd); i++)
+		;
+}
+
+static void on_rested(void *opaque)
+{
+	struct qmp_server *server = opaque;
+
+	loop_watch_set(server->watch, EPOLLIN);
 }
 
 int qmp_server_new(struct qmp_server **out, struct loop *loop, struct machine *machine,
@@ -316,8 +336,12 @@ int qmp_server_new(struct qmp_server **out, struct loop *loop, struct machine *m
 	server->loop = loop;
 	server->machine = machine;
 	server->owner = *owner;
-	error = loop_add_fd(loop, listen_fd, EPOLLIN, on_connection, server, &server->watch);
+	error = loop_timer_new(loop, on_rested, server, &server->rest);
+	if (!error)
+		error = loop_add_fd(loop, listen_fd, EPOLLIN, on_connection, server,
+				    &server->watch);
 	if (error) {
+		loop_timer_free(server->rest);
 		free(server);
 		return error;
 	}
@@ -330,6 +354,7 @@ void qmp_server_free(struct qmp_server *server)
 	if (!server)
 		return;
 	loop_watch_free(server->watch);
+	loop_timer_free(server->rest);
 	while (server->clients) {
 		struct qmp_client *client = server->clients;
 

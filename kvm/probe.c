@@ -137,7 +137,7 @@ int kvm_probe_kernel_mode(struct probe_run *out)
 {
 	int error = probe_mode(true, KERNEL_TURNS, out);
 
-	if (!error && out->finished && out->million_per_second > 10)
+	if (!error && out->finished && out->million_per_second > 5)
 		error = probe_mode(true, USER_TURNS, out);
 	return error;
 }

@@ -189,8 +189,7 @@ char *config_next_part(char **cursor)
 static int set_parts(struct config *config, const struct config_option *option, const char *value,
 		     struct config_why *why)
 {
-	AUTO_FREE char *copy = strdup(value);
-	char *cursor = copy, *part;
+	char *copy = strdup(value), *cursor = copy, *part;
 	int error = 0;
 
 	if (!copy)
@@ -209,6 +208,7 @@ static int set_parts(struct config *config, const struct config_option *option, 
 	}
 	if (!error && option->end)
 		error = option->end(config, why);
+	free(copy);
 	return error;
 }
 
