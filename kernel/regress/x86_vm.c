@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * x86-64: the guest runs in long mode at privilege level 0, over a one-to-one map of the first 4 GiB in 2 MiB pages.
- * The loop uses only instructions that KVM's emulator knows.
+ * x86-64: the guest runs in long mode at privilege level 0, over a one-to-one map of the first 4 GiB in 2 MiB pages;
+ * but for the 2 MiB at TEST_GPA, which are mapped page by page, so that shadow paging meets both. The loop uses only instructions that KVM's emulator knows.
  */
 #include "vm.h"
 
@@ -16,6 +16,7 @@ enum {
 	PML4 = 0x1000,
 	PDPT = 0x2000,
 	PD = 0x3000, /* four of them */
+	PT = 0x7000,
 	CODE = 0x8000,
 	STACKS = 0x10000, /* 1 KiB each */
 	DONE_PORT = 0x80,
@@ -96,6 +97,9 @@ void arch_fill_low_memory(uint8_t *low)
 	entry = (uint64_t *)(low + PD);
 	for (i = 0; i < 4 * 512; i++)
 		entry[i] = i * HUGE | large | accessed_dirty | present_writable_user;
+	entry[TEST_GPA / HUGE] = PT | present_writable_user;
+	for (i = 0; i < 512; i++)
+		((uint64_t *)(low + PT))[i] = (TEST_GPA + i * PAGE) | accessed_dirty | present_writable_user;
 	memcpy(low + CODE, guest_code, (size_t)(guest_code_end - guest_code));
 }
 
