@@ -20,7 +20,8 @@
 #define MANY_PAGES   2048 /* more than a small ring holds */
 #define FEW_PAGES    64
 #define USER_TURNS   20000000
-#define KERNEL_TURNS 20000
+#define FEW_TURNS    20000
+#define KERNEL_TURNS 2000000 /* some seconds where they are emulated */
 #define SCRATCH_SLOT 1
 
 static int set_up_tracking(struct probe_vm *probe, const struct probe_shape *shape)
@@ -132,14 +133,15 @@ int kvm_probe_user_mode(struct probe_run *out)
 	return probe_mode(false, USER_TURNS, out);
 }
 
-/* Few turns first: where every one of them is emulated, many would take long. */
+/*
+ * Few turns first: where every instruction is emulated, and one fails, many would only take long. Then enough to see
+ * past what entering the guest costs.
+ */
 int kvm_probe_kernel_mode(struct probe_run *out)
 {
-	int error = probe_mode(true, KERNEL_TURNS, out);
+	int error = probe_mode(true, FEW_TURNS, out);
 
-	if (!error && out->finished && out->million_per_second > 5)
-		error = probe_mode(true, USER_TURNS, out);
-	return error;
+	return error || !out->finished ? error : probe_mode(true, KERNEL_TURNS, out);
 }
 
 /* What is in the ring: notes the pages and releases the entries, as memory/dirty.c does for real. */
