@@ -4,7 +4,7 @@
  * The protocol on the socket is qmp.h's; the other end is client.h's.
  *
  * The directory is $XDG_RUNTIME_DIR/tern; without that variable /run/tern for root and /tmp/tern-UID for others. It is
- * made when missing, mode 0700, and refused when it belongs to somebody else.
+ * made when missing, mode 0700, and refused when it belongs to somebody else (but for root).
  */
 #ifndef CLI_CONTROL_H
 #define CLI_CONTROL_H
