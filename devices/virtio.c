@@ -520,31 +520,37 @@ static int commit_all(struct virtio *virtio, const struct loaded *loaded)
 	return error;
 }
 
+static int load_and_commit(struct virtio *virtio, struct state_set *in, struct loaded *loaded)
+{
+	int error;
+
+	virtio_lock(virtio);
+	/* What is loaded must not run before the machine resumes it. */
+	virtio->paused = true;
+	error = load_all(virtio, in, loaded);
+	virtio_unlock(virtio);
+	if (error)
+		return error;
+	/* Before the device's lock, which is the inner one. */
+	pci_function_commit(&virtio->pci, &loaded->pci);
+	virtio_lock(virtio);
+	error = commit_all(virtio, loaded);
+	virtio_unlock(virtio);
+	return error;
+}
+
 static int load(struct device *device, struct state_set *in)
 {
 	struct virtio *virtio = virtio_of(device);
 	struct loaded *loaded = calloc(1, sizeof(*loaded));
-	bool has_own = virtio->ops->table != STATE_NONE;
-	int error = 0;
+	int error = -ENOMEM;
 
-	if (loaded && has_own)
+	if (loaded && virtio->ops->table != STATE_NONE)
 		loaded->own = calloc(1, virtio->ops->table->size_bytes);
-	if (!loaded || (has_own && !loaded->own))
-		error = fail(-ENOMEM, "virtio: %s: no memory to load", device->id);
-	if (!error) {
-		virtio_lock(virtio);
-		/* What is loaded must not run before the machine resumes it. */
-		virtio->paused = true;
-		error = load_all(virtio, in, loaded);
-		virtio_unlock(virtio);
-	}
-	if (!error) {
-		/* Before the device's lock, which is the inner one. */
-		pci_function_commit(&virtio->pci, &loaded->pci);
-		virtio_lock(virtio);
-		error = commit_all(virtio, loaded);
-		virtio_unlock(virtio);
-	}
+	if (!loaded || (virtio->ops->table != STATE_NONE && !loaded->own))
+		log_error("virtio: %s: no memory to load", device->id);
+	else
+		error = load_and_commit(virtio, in, loaded);
 	if (loaded)
 		free(loaded->own);
 	free(loaded);
