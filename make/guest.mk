@@ -47,5 +47,5 @@ $(B)/guest/guest.img: $(B)/guest/guest.elf
 
 # Live tests: build/tern with the guest on this host's KVM (tests/live).
 .PHONY: live
-live: $(B)/tern $(B)/guest/guest.elf $(B)/programs/reload
+live: $(B)/tern $(B)/guest/guest.elf
 	TERN_BUILD=$(B) $(PYTHON) -m pytest -q tests/live

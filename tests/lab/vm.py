@@ -75,17 +75,18 @@ class Vm:
     """One `tern run`. Options that are given go to its command line; the rest are a small guest with a shell.
 
     run: a command for the guest instead of a shell; it then powers off by itself, see wait().
-    net, disks: lists of option values as on the command line. user: who runs tern.
+    net, disks: lists of option values as on the command line. user: who runs tern. program: what takes the options.
     """
 
     def __init__(self, host: LabHost, *, name=None, cpus=1, memory="256M", kernel=None, initrd=None, cmdline="",
-                 disks=(), net=(), rng=False, serial="stdio", run=None, args=(), user="tern", wait=True, boot_s=BOOT_S):
+                 disks=(), net=(), rng=False, serial="stdio", run=None, args=(), user="tern", wait=True, boot_s=BOOT_S,
+                 program=("tern", "run")):
         self.host, self.user = host, user
         self.name = name or f"vm{next(_names)}"
         words = ["panic=-1", "quiet", "loglevel=4", "console=ttyS0", cmdline]
         if run is not None:
             words.append(f'tern.run="{run}"')
-        argv = ["tern", "run", "--name", self.name, "--cpus", str(cpus), "--memory", memory,
+        argv = [*program, "--name", self.name, "--cpus", str(cpus), "--memory", memory,
                 "--kernel", kernel or f"{GUEST_FILES}/kernel", "--initrd", initrd or f"{GUEST_FILES}/initrd",
                 "--cmdline", " ".join(word for word in words if word), "--serial", serial]
         for disk in disks:

@@ -125,6 +125,7 @@ static int watch(struct program *program)
 		return 0;
 	if (isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &modes) == 0) {
 		modes.c_lflag &= ~(ICANON | ECHO);
+		modes.c_oflag &= ~OPOST; /* the guest ends its lines itself */
 		tcsetattr(STDIN_FILENO, TCSANOW, &modes);
 	}
 	return loop_add_fd(program->loop, STDIN_FILENO, EPOLLIN, on_input, program,
