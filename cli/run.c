@@ -78,8 +78,11 @@ static void on_event(void *opaque, enum machine_event event, bool guest)
 	switch (event) {
 	case MACHINE_EVENT_STOP:
 		qmp_server_event(session->qmp, "STOP", NULL);
-		if (machine_get_status(session->machine) == MACHINE_INTERNAL_ERROR)
+		if (machine_get_status(session->machine) == MACHINE_INTERNAL_ERROR) {
+			qmp_server_event(session->qmp, "SHUTDOWN",
+					 qmp_shutdown_data(false, "host-error"));
 			end_session(session, CLI_FAILED);
+		}
 		break;
 	case MACHINE_EVENT_RESUME:
 		qmp_server_event(session->qmp, "RESUME", NULL);
@@ -96,11 +99,6 @@ static void on_event(void *opaque, enum machine_event event, bool guest)
 		end_session(session, guest ? CLI_OK : CLI_FAILED);
 		break;
 	case MACHINE_EVENT_PANIC:
-		if (machine_get_status(session->machine) == MACHINE_INTERNAL_ERROR) {
-			qmp_server_event(session->qmp, "STOP", NULL);
-			end_session(session, CLI_FAILED);
-			break;
-		}
 		qmp_server_event(session->qmp, "GUEST_PANICKED", qmp_panic_data());
 		qmp_server_event(session->qmp, "SHUTDOWN", qmp_shutdown_data(true, "guest-panic"));
 		end_session(session, CLI_PANIC);
