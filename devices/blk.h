@@ -44,10 +44,10 @@ struct blk_image {
 
 /*
  * Errors, one line logged each: -errno of open; -EINVAL (a directory, an empty image, a block size that it is not);
- * -EBUSY "in use"; -EROFS a read-only block device opened for writing.
+ * -EBUSY "in use" (it waits 0.2 s for one who is just ending); -EROFS a read-only block device opened for writing.
  */
 int blk_image_open(struct blk_image **out, const struct blk_image_options *options) must_check;
-void blk_image_free(struct blk_image *image); /* takes NULL; the lock goes with the descriptor */
+void blk_image_free(struct blk_image *image); /* takes NULL; gives the lock up */
 
 /*
  * The lock keeps two VMs from opening one image for writing: an OFD lock on all of it, exclusive for a writer, shared

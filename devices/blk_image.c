@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <time.h>
 
 #include "base/log.h"
 
@@ -151,6 +151,48 @@ static int image_open_path(const struct blk_image *image)
 		    (image->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
+/* -EBUSY in use, other -errno: no locks here; not logged. */
+static int image_try_lock(struct blk_image *image)
+{
+	struct flock lock = {
+		.l_type = image->readonly ? F_RDLCK : F_WRLCK,
+		.l_whence = SEEK_SET,
+	};
+
+	if (fcntl(image->fd, F_OFD_SETLK, &lock) == 0) {
+		image->locked = true;
+		return 0;
+	}
+	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
+int blk_image_lock(struct blk_image *image)
+{
+	int error = image->locked ? 0 : image_try_lock(image);
+
+	if (!error)
+		return 0;
+	if (error == -EBUSY)
+		return fail(-EBUSY, "blk: %s: image in use by another process", image->path);
+	if (!image->readonly)
+		return fail(error, "blk: %s: image lock: %s", image->path, strerror(-error));
+	/* Without locks a reader harms nobody, though a writer may surprise it. */
+	log_warn("blk: %s: the file system takes no locks (%s): writers elsewhere are not noticed",
+		 image->path, strerror(-error));
+	image->locked = true;
+	return 0;
+}
+
+/* A process that has just died may still have its lock, for as long as the kernel tears its ring down. */
+static int image_lock_patiently(struct blk_image *image)
+{
+	const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+
+	for (int tries = 0; tries < 20 && image_try_lock(image) == -EBUSY; tries++)
+		nanosleep(&pause, NULL);
+	return blk_image_lock(image);
+}
+
 int blk_image_open(struct blk_image **out, const struct blk_image_options *options)
 {
 	struct blk_image *image = calloc(1, sizeof(*image));
@@ -181,7 +223,7 @@ int blk_image_open(struct blk_image **out, const struct blk_image_options *optio
 	}
 	error = image_check_kind(image, options);
 	if (!error && !options->defer_lock)
-		error = blk_image_lock(image);
+		error = image_lock_patiently(image);
 	if (!error)
 		error = image_read_size(image, &image->size_bytes);
 	if (!error && image->size_bytes == 0)
@@ -201,35 +243,12 @@ void blk_image_free(struct blk_image *image)
 {
 	if (!image)
 		return;
+	/* A ring that is being torn down still holds the file, and with it the lock, for some time. */
+	if (image->fd >= 0)
+		blk_image_unlock(image);
 	close_fd(&image->fd);
 	free(image->path);
 	free(image);
-}
-
-int blk_image_lock(struct blk_image *image)
-{
-	struct flock lock = {
-		.l_type = image->readonly ? F_RDLCK : F_WRLCK,
-		.l_whence = SEEK_SET,
-	};
-
-	if (image->locked)
-		return 0;
-	if (fcntl(image->fd, F_OFD_SETLK, &lock) == 0) {
-		image->locked = true;
-		return 0;
-	}
-	if (errno == EAGAIN || errno == EACCES)
-		return fail(-EBUSY, "blk: %s: image in use by another process", image->path);
-	if (image->readonly) {
-		/* Without locks a reader harms nobody, though a writer may surprise it. */
-		log_warn("blk: %s: the file system takes no locks (%s): writers elsewhere are not "
-			 "noticed",
-			 image->path, strerror(errno));
-		image->locked = true;
-		return 0;
-	}
-	return fail(-errno, "blk: %s: image lock: %s", image->path, strerror(errno));
 }
 
 void blk_image_unlock(struct blk_image *image)

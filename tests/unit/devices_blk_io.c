@@ -299,6 +299,66 @@ static void thread_start_is_called(void)
 	(void)g_unlink(path);
 }
 
+/*
+ * The threads' system calls, as this program has them: with short_bytes they do no more than that at once, as a signal or
+ * a network file system may make them.
+ */
+static gsize short_bytes;
+
+static ssize_t shortened(long call, int fd, const struct iovec *iov, int niov, off_t offset)
+{
+	gsize left = g_atomic_pointer_get(&short_bytes) ? short_bytes : (gsize)-1;
+	struct iovec some[16];
+	int n = 0;
+
+	g_assert_cmpint(niov, <=, 16);
+	for (; n < niov && left > 0; n++) {
+		some[n] = iov[n];
+		if (some[n].iov_len > left)
+			some[n].iov_len = left;
+		left -= some[n].iov_len;
+	}
+	return syscall(call, fd, some, n, offset, 0);
+}
+
+ssize_t preadv64(int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t preadv64(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+	return shortened(SYS_preadv, fd, iov, niov, offset);
+}
+
+ssize_t pwritev64(int fd, const struct iovec *iov, int niov, off_t offset);
+ssize_t pwritev64(int fd, const struct iovec *iov, int niov, off_t offset)
+{
+	return shortened(SYS_pwritev, fd, iov, niov, offset);
+}
+
+static void short_transfers_are_continued(struct fixture *f, gconstpointer data)
+{
+	static const size_t pieces[] = {512, 4096, 1024, 65536, 512, 59856};
+	struct iovec before[16];
+	struct request r;
+	size_t at = 0;
+
+	fill(f->memory, 131536, 4);
+	g_atomic_pointer_set(&short_bytes, 1536);
+	prepare(f, &r, BLK_WRITE, 8192, f->memory, 131536);
+	for (unsigned int i = 0; i < ARRAY_SIZE(pieces); i++) {
+		r.iov[i] = (struct iovec){f->memory + at, pieces[i]};
+		at += pieces[i];
+	}
+	g_assert_cmpuint(at, ==, 131536);
+	r.blk.niov = ARRAY_SIZE(pieces);
+	memcpy(before, r.iov, sizeof(before));
+	g_assert_cmpint(run_one(f, &r), ==, 0);
+	g_assert_cmpmem(before, sizeof(before), r.iov, sizeof(before));
+	check_file(f, 8192, f->memory, 131536);
+	prepare(f, &r, BLK_READ, 8192, f->memory + (1 << 20), 131536);
+	g_assert_cmpint(run_one(f, &r), ==, 0);
+	g_assert_cmpmem(f->memory, 131536, f->memory + (1 << 20), 131536);
+	g_atomic_pointer_set(&short_bytes, 0);
+}
+
 /* The descriptor of the ring that this process has, -1: none. */
 static int find_ring(void)
 {
@@ -361,6 +421,8 @@ int main(int argc, char **argv)
 				   tear_down);
 		}
 	}
+	g_test_add("/blk-io/short_transfers_are_continued", struct fixture, &variants[4], set_up,
+		   short_transfers_are_continued, tear_down);
 	g_test_add("/blk-io/the_ring_takes_no_other_file", struct fixture, &variants[0], set_up,
 		   the_ring_takes_no_other_file, tear_down);
 	g_test_add_func("/blk-io/thread_start_is_called", thread_start_is_called);
