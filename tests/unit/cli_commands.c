@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <fcntl.h>
 
@@ -47,6 +48,7 @@ static pid_t start(const char *line, int *output)
 		g_autofree char **argv = g_new0(char *, argc + 2);
 		int status;
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves no VM */
 		argv[0] = (char *)"tern";
 		memcpy(argv + 1, words, (size_t)argc * sizeof(char *));
 		dup2(pipes[1], STDOUT_FILENO);
