@@ -36,22 +36,6 @@ static void try_kvm(struct doctor_result *result)
 	kvm_host_close(&host);
 }
 
-/* The same loop as the probes' guests run, in this process. */
-static double host_million_per_second(void)
-{
-	struct timespec from, to;
-	unsigned long turns = HOST_TURNS;
-
-	clock_gettime(CLOCK_MONOTONIC, &from);
-	while (turns) {
-		turns--;
-		__asm__ volatile("" : "+r"(turns));
-	}
-	clock_gettime(CLOCK_MONOTONIC, &to);
-	return HOST_TURNS / 1e6 /
-	       ((double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
-}
-
 static void word_run(struct doctor_result *result, const char *where, const struct probe_run *run,
 		     const char *than, double other)
 {
@@ -71,6 +55,23 @@ static void word_run(struct doctor_result *result, const char *where, const stru
 				    : "");
 }
 
+#ifndef __aarch64__
+/* The same loop as the probes' guests run, in this process. */
+static double host_million_per_second(void)
+{
+	struct timespec from, to;
+	unsigned long turns = HOST_TURNS;
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	while (turns) {
+		turns--;
+		__asm__ volatile("" : "+r"(turns));
+	}
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	return HOST_TURNS / 1e6 /
+	       ((double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
+}
+
 static void try_user_mode(struct doctor_result *result)
 {
 	struct probe_run run;
@@ -80,6 +81,7 @@ static void try_user_mode(struct doctor_result *result)
 	else
 		word_run(result, "guest user mode", &run, "the host", host_million_per_second());
 }
+#endif
 
 static void try_linux(struct doctor_result *result)
 {
@@ -210,7 +212,9 @@ const struct doctor_check doctor_kvm_checks[] = {
 	 "load kvm_intel or kvm_amd, switch virtualization on in the firmware, and let the user open /dev/kvm (group kvm)"},
 	{"linux-guests", try_linux, "runs bare-metal guests that stay in user mode; Linux guests only inside the lab (lab/run)",
 	 "a physical machine, or a virtual one with nested virtualization"},
+#ifndef __aarch64__ /* there the one mode that is tried is the kernel's */
 	{"user-mode", try_user_mode, "guests run slowly", NULL},
+#endif
 	{"dirty-ring", try_ring, "follows written pages by bitmap", "Linux 5.19 or newer on x86, 6.1 or newer on arm64"},
 	{"ring-with-bitmap", try_ring_bitmap, "with an ITS, follows written pages by bitmap", "Linux 6.2 or newer"},
 	{"dirty-bitmap", try_bitmap, "pages are protected again all at once, which stalls the guest", "Linux 5.0 or newer"},

@@ -6,7 +6,7 @@
 .PHONY: check check-full
 check:
 	$(MAKE) layers fmt-check lint
-	$(MAKE) all unit
+	$(MAKE) all unit docs-check
 	$(MAKE) live
 	$(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10)
 	$(MAKE) lab-check

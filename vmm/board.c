@@ -216,6 +216,16 @@ static void derive_mac(uint8_t mac[6], const char *name, unsigned int index)
 	mac[0] = (mac[0] & 0xfc) | 2; /* locally administered, one receiver */
 }
 
+/* A random UUID: version 4, variant 1 (RFC 9562, section 5.4). */
+static int make_uuid(uint8_t uuid[16])
+{
+	if (getrandom(uuid, 16, 0) != 16)
+		return fail(-errno, "machine: random bytes: %s", strerror(errno));
+	uuid[6] = (uuid[6] & 0x0f) | 0x40;
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;
+	return 0;
+}
+
 int board_resolve(struct config *config)
 {
 	static const uint8_t none[16];
@@ -231,10 +241,7 @@ int board_resolve(struct config *config)
 		if (!config->net[i].npairs)
 			config->net[i].npairs = 1;
 	}
-	if (!memcmp(config->uuid, none, 16) &&
-	    getrandom(config->uuid, sizeof(config->uuid), 0) != sizeof(config->uuid))
-		return fail(-errno, "machine: random bytes: %s", strerror(errno));
-	return 0;
+	return memcmp(config->uuid, none, 16) ? 0 : make_uuid(config->uuid);
 }
 
 /* The host bridge comes before its functions, for devices are freed last first. */
