@@ -295,7 +295,9 @@ static void msix_outside_writer(struct fixture *f, gconstpointer data)
 	int fd = pci_msix_eventfd(&f->card.pci, 0);
 
 	guest_enable_pci(g, SLOT);
+	irq_raise(fd); /* while MSI-X is off: never an interrupt */
 	guest_msix_control(g, SLOT, ENABLE);
+	g_assert_cmphex(pending_bits(f), ==, 0);
 	irq_raise(fd);
 	g_assert_cmphex(pending_bits(f), ==, 1); /* masked after reset */
 	guest_set_vector(g, SLOT, 0, 0xfee00000, 1, false);

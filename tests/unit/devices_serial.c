@@ -308,7 +308,9 @@ static void migration(struct fixture *f, gconstpointer data)
 	f->takes = SIZE_MAX;
 	run(f);
 	g_assert_cmpstr(f->out->str, ==, "");
+	fake_edges(f->irq);
 	device->ops->resume(device);
+	g_assert_cmpuint(fake_edges(f->irq), ==, 1); /* in case the first was lost */
 	serial_output_ready(f->serial);
 	run(f);
 	g_assert_cmpstr(f->out->str, ==, "o");

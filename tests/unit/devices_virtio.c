@@ -9,6 +9,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 #include "base/log.h"
 #include "tests/unit/fake_guest.h"
@@ -299,7 +301,8 @@ static void reset_waits(struct fixture *f, gconstpointer data)
 	assert_trace(f, "-0 -1 stop ");
 	offer(f, 1, 0);
 	g_assert_cmpuint(f->slow->runs, ==, 2);
-	guest_set_status(g, SLOT, 1); /* too early: dropped */
+	guest_common_write(g, SLOT, VIRTIO_PCI_COMMON_MSIX, 2, 2); /* too early: dropped */
+	g_assert_cmpuint(guest_common_read(g, SLOT, VIRTIO_PCI_COMMON_MSIX, 2), ==, 0);
 	complete_one(f->slow);
 	g_assert_cmphex(guest_status(g, SLOT), ==, 15);
 	complete_one(f->slow);
@@ -662,6 +665,40 @@ static void outside(struct fixture *f, gconstpointer data)
 	g_assert_cmpuint(guest_used_idx(g, 1), ==, 1);
 }
 
+static void go_outside(void *opaque, int fd, uint32_t events)
+{
+	struct fixture *f = opaque;
+
+	fake_edges(fd);
+	virtio_lock(&f->slow->virtio);
+	virtio_queue_outside(&f->slow->virtio, 1, true);
+	virtio_unlock(&f->slow->virtio);
+}
+
+/* The loop has fetched a kick already when the queue goes outside: the backend must find it nevertheless. */
+static void outside_race(struct fixture *f, gconstpointer data)
+{
+	int kick = virtio_queue_kick_fd(&f->slow->virtio, 1);
+	int first = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct loop_watch *watch;
+
+	start(f, BASIC);
+	g_assert_cmpint(loop_add_fd(f->guest.loop, first, EPOLLIN, go_outside, f, &watch), ==, 0);
+	irq_raise(first);
+	guest_kick(&f->guest, SLOT, 1);
+	g_assert_cmpint(loop_run_once(f->guest.loop, 0), ==,
+			2); /* both in one batch, in this order */
+	g_assert_cmpuint(f->slow->runs, ==, 0);
+	g_assert_true(readable(kick));
+	guest_run_loop(&f->guest);
+	g_assert_true(readable(kick));
+	virtio_lock(&f->slow->virtio);
+	virtio_queue_outside(&f->slow->virtio, 1, false);
+	virtio_unlock(&f->slow->virtio);
+	loop_watch_free(watch);
+	close(first);
+}
+
 /* State */
 
 static void save_all(struct guest *g, struct buf *buf)
@@ -863,6 +900,7 @@ int main(int argc, char **argv)
 	TEST("resume-interrupts", resume_interrupts);
 	TEST("machine-reset", machine_reset);
 	TEST("outside", outside);
+	TEST("outside-race", outside_race);
 	TEST("migration", migration);
 	TEST("load-refuses", load_refuses);
 	TEST("creation-fails", creation_fails);
