@@ -45,7 +45,17 @@ $(B)/guest/guest.img: $(B)/guest/guest.elf
 
 -include $(GUEST_OBJ:.o=.d)
 
-# Live tests: build/tern with the guest on this host's KVM (tests/live).
-.PHONY: live
-live: $(B)/tern $(B)/guest/guest.elf
+# Live tests: build/tern with the guest on this host's KVM (tests/live); "live-san": the same program under
+# AddressSanitizer and UndefinedBehaviorSanitizer, against the guest that writes anything anywhere.
+.PHONY: live live-san
+LIVE_NEEDS := $(B)/guest/guest.elf
+live: $(B)/tern $(LIVE_NEEDS)
 	TERN_BUILD=$(B) $(PYTHON) -m pytest -q tests/live
+
+live-san: $(B)/tern-san/tern $(LIVE_NEEDS)
+	@mkdir -p $(B)/tern-san/guest && cp $(B)/guest/guest.elf $(B)/tern-san/guest/
+	TERN_BUILD=$(B)/tern-san TERN_SANITIZED=1 $(PYTHON) -m pytest -q tests/live/test_machine.py tests/live/test_control.py
+
+$(B)/tern-san/tern: cli/main.c $(B)/libtern-san.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(SANFLAGS) -MMD -MP -o $@ $< $(B)/libtern-san.a $(PKG_LIBS) -lpthread

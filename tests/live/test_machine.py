@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machine as its guest sees it: the guest's own tests, and a guest that means harm."""
 
+import shutil
+
 import pytest
 
 import guestline
 
 OK = 0
-DEVICES = ("--rng",)
+# A network card where there is somebody behind it without any privilege.
+NET = ("--net", "passt") if shutil.which("passt") else ()
 
 
 def outcomes(vm):
@@ -16,7 +19,7 @@ def outcomes(vm):
 @pytest.mark.parametrize("name", ["memory", "smp", "pci", "virtio", "serial", "cmos"])
 def test_ktest(run, host, name):
     image = host.image("disk0.img", 4 << 20)
-    vm = run("--cpus", "2", "--disk", f"path={image}", "--rng", cmdline=f"mode=ktest:{name}")
+    vm = run("--cpus", "2", "--disk", f"path={image}", "--rng", *NET, cmdline=f"mode=ktest:{name}")
     assert vm.wait(60) == OK, vm.story()
     assert any(line.startswith(f"ktest: ok {name}") for line in outcomes(vm)), vm.story()
     assert not any("not ok" in line for line in outcomes(vm)), vm.story()
@@ -27,7 +30,7 @@ def test_fuzz_harms_only_the_guest(run, host, seed):
     image = host.image("disk0.img", 4 << 20)
     readonly = host.image("disk1.img", 1 << 20)
     vm = run(
-        "--disk", f"path={image}", "--disk", f"path={readonly},readonly=on", "--rng",
+        "--disk", f"path={image}", "--disk", f"path={readonly},readonly=on", "--rng", *NET,
         cmdline=f"mode=ktest:fuzz seconds=4 seed={seed}",
     )  # fmt: skip
     with vm.qmp() as qmp:

@@ -72,6 +72,8 @@ class Vm:
         argv = [host.tern, "run", "--name", name, "--memory", memory, "--kernel", kernel or host.guest]
         if cmdline is not None:
             argv += ["--cmdline", cmdline]
+        if os.environ.get("TERN_SANITIZED"):
+            argv += ["--sandbox", "off"]  # the sanitizers' own calls are not in the lists
         self.process = subprocess.Popen(
             [*host.prefix, *argv, *options], env=host.environment(), cwd=host.run_dir,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
