@@ -207,6 +207,14 @@ void arm64_boot_main(const void *fdt)
 	guest_main();
 }
 
+uint64_t arch_guest_time_ns(void)
+{
+	uint64_t count = clock_now();
+
+	return count / machine.clock_khz * 1000000 +
+	       count % machine.clock_khz * 1000000 / machine.clock_khz;
+}
+
 void arm64_exception(uint64_t esr, uint64_t elr, uint64_t far)
 {
 	fatal("exception esr=0x%lx elr=0x%lx (image + 0x%lx) far=0x%lx", esr, elr,

@@ -51,6 +51,8 @@ static struct {
 	uint64_t report_ticks;
 	volatile bool go, quit;
 	volatile uint64_t gap_epoch;
+	uint64_t
+		time_backwards; /* times that the guest's time went back, as the first vCPU saw it */
 } plan;
 
 static void note_error(struct load *l, const struct page_error *e)
@@ -195,10 +197,11 @@ static void say_totals(bool done, uint64_t start, uint64_t now)
 		l->gap.interval_longest = 0;
 	}
 	say("guest: %s ms=%lu sweeps=%lu pages=%lu rate=%lu errors=%lu gap_us=%lu gap_now_us=%lu "
-	    "clock_back=%lu\n",
+	    "time_ms=%lu clock_back=%lu\n",
 	    done ? "done" : "report", (now - start) / machine.clock_khz, sweeps, pages,
 	    (pages - since_pages) * 1000000 / (ticks_to_us(now - since) + 1), errors,
-	    ticks_to_us(longest), ticks_to_us(interval), backwards);
+	    ticks_to_us(longest), ticks_to_us(interval), arch_guest_time_ns() / 1000000,
+	    backwards + plan.time_backwards);
 	said_pages = pages;
 	said_at = now;
 }
@@ -206,12 +209,17 @@ static void say_totals(bool done, uint64_t start, uint64_t now)
 /* What the first vCPU does between two pages. */
 struct watch {
 	uint64_t start, next_report, next_poll;
+	uint64_t guest_time_ns; /* at the last poll */
 };
 
 static void watch_commands(struct watch *w, uint64_t now)
 {
 	int c = arch_console_get();
+	uint64_t guest_time_ns = arch_guest_time_ns();
 
+	if (guest_time_ns < w->guest_time_ns)
+		plan.time_backwards++;
+	w->guest_time_ns = guest_time_ns;
 	w->next_poll = now + ms_to_ticks(POLL_MS);
 	if (c == 'q')
 		plan.quit = true;

@@ -66,6 +66,12 @@ bool arch_vcpu_start(unsigned int number, void (*fn)(unsigned int number));
 _Noreturn void arch_power_off(void);
 _Noreturn void arch_reset(void);
 
+/*
+ * What the VM's paravirtual clock says, or, without one, the counter scaled: time as the guest's own kernel would know
+ * it. Must never go back, whatever happens to the VM.
+ */
+uint64_t arch_guest_time_ns(void);
+
 /* Makes [gpa, gpa + size) reachable for device access. */
 void arch_map_device(uint64_t gpa, uint64_t size);
 

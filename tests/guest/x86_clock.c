@@ -85,3 +85,26 @@ void x86_clock_init(void)
 	}
 	fatal("no way to learn the TSC's frequency: give tsc_khz=");
 }
+
+/* KVM api: an odd version is being written; two reads that agree are one state. */
+uint64_t arch_guest_time_ns(void)
+{
+	uint32_t version;
+	uint64_t ns;
+
+	if (!boot_kvmclock.mul)
+		return clock_now() * 1000 / machine.clock_khz * 1000;
+	do {
+		uint64_t ticks;
+
+		version = boot_kvmclock.version;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		ticks = clock_now() - boot_kvmclock.tsc_timestamp;
+		ticks = boot_kvmclock.shift < 0 ? ticks >> -boot_kvmclock.shift
+						: ticks << boot_kvmclock.shift;
+		ns = boot_kvmclock.system_time +
+		     (uint64_t)((unsigned __int128)ticks * boot_kvmclock.mul >> 32);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	} while (version & 1 || version != boot_kvmclock.version);
+	return ns;
+}
