@@ -33,7 +33,7 @@ from pathlib import Path
 
 import kernels
 from initramfs import Initramfs
-from process import LabError, LabTimeout, Process, Result
+from process import LabError, LabTimeout, Process, Result, patience
 
 TOP = Path(__file__).resolve().parent.parent
 LAB = TOP / "lab"
@@ -290,7 +290,7 @@ class LabHost:
 
     def wait_ready(self, timeout: float = 120.0) -> "LabHost":
         """Wait until the host takes commands."""
-        until = min(self.deadline, time.monotonic() + timeout)
+        until = min(self.deadline, time.monotonic() + timeout * patience())
         while "lab: ready" not in self.console():
             if not self.alive():
                 raise self.failure("did not come up")

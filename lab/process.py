@@ -21,6 +21,11 @@ class LabTimeout(LabError):
     """A command, an expected output, or the whole lab took longer than it may."""
 
 
+def patience() -> float:
+    """By how much a time limit is stretched: limits are made for a machine that is not busy with other things."""
+    return min(8.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 @dataclasses.dataclass
 class Result:
     """How a command ended: its exit status (128 + N when signal N ended it), and what it said."""
@@ -97,6 +102,7 @@ class Process:
 
     def _wait_for(self, what: str, condition, timeout: float) -> None:
         """Wait until condition() is true, the command is lost, or time is up."""
+        timeout *= patience()
         with self._changed:
             self._changed.wait_for(lambda: condition() or self._lost, timeout)
             if condition():

@@ -27,6 +27,7 @@ sys.path[:0] = [str(TOP / "lab"), str(TOP / "tests/lab")]
 import guest_image  # noqa: E402
 import kernels  # noqa: E402
 from lab import LabHost, LabPair, compile_static, tern_binary  # noqa: E402
+from process import patience  # noqa: E402
 from vm import GUEST_FILES, Vm  # noqa: E402
 
 
@@ -59,7 +60,7 @@ def options(request, arch: str, guest_dir) -> dict:
     """The options of a file's lab hosts."""
     chosen = getattr(request.module, "LAB", {})
     chosen = dict(chosen(arch) if callable(chosen) else chosen)
-    chosen.setdefault("timeout", 900.0)
+    chosen["timeout"] = chosen.get("timeout", 900.0) * patience()
     chosen.setdefault("host_kernel", request.config.getoption("--host-kernel"))
     files = [*chosen.get("files", ())]
     files += [(compile_static(TOP / f"lab/{tool}.c", arch), f"/usr/bin/{tool}") for tool in ("unixcat", "mktap")]

@@ -150,5 +150,5 @@ def test_configuration_file(vm, lab):
               '"/guest/initrd", "cmdline": "console=ttyS0 quiet \\"tern.run=nproc\\"", "rng": true, '
               '"disk": [{"path": "/guest/root.img", "readonly": true}], "serial": "stdio"}')
     process = lab.popen(["tern", "run", "--config", "/tmp/vm.json"], user="tern", pty=True)
-    process.expect(r"guest: begin\r?\n2\r?\n", 120)
+    process.expect(r"guest: begin\r*\n2\r*\n", 120)
     assert process.wait(60).status == 0

@@ -23,7 +23,7 @@ def dump(vm, host, level, cpus=2) -> str:
     guest = vm(host=host, cpus=cpus, args=["--cpu", level], run="cpudump >/tmp/dump; wc -l </tmp/dump; cat /tmp/dump",
                wait=False)
     guest.expect("guest: begin", BOOT_S)
-    text = guest.expect(r"(?s)^(cpu 0\r?\n.*?)guest: exit status 0", 120)[1].replace("\r", "")
+    text = guest.expect(r"(?s)^(cpu 0\r*\n.*?)guest: exit status 0", 120)[1].replace("\r", "")
     assert guest.wait() == 0
     return text
 

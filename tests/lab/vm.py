@@ -111,7 +111,7 @@ class Vm:
     def sh(self, command: str, timeout: float = SHELL_S, check: bool = True) -> str:
         """Run a command in the guest's shell: what it printed. With check, a status other than 0 is an error."""
         self.process.send(f"echo '<''<'; {command}\necho \"<$?>\"\n")
-        match = self.process.expect(r"(?s)<<\r?\n(.*?)<(\d+)>\r?\n", timeout)
+        match = self.process.expect(r"(?s)<<\r*\n(.*?)<(\d+)>\r*\n", timeout)
         output, status = match[1].replace("\r", ""), int(match[2])
         if check and status != 0:
             raise LabError(f"{self.name}: {command}: exit status {status}\n{output}")
