@@ -213,6 +213,7 @@ int command_doctor(int argc, char **argv)
 		printf("tern %s on Linux %s, %s\n\n", TERN_VERSION, host.release, host.machine);
 	run_table(&report, board, doctor_kvm_checks);
 	run_facts(&report, board);
+	run_table(&report, board, doctor_cpu_checks);
 	run_table(&report, board, doctor_memory_checks);
 	run_table(&report, board, doctor_io_checks);
 	if (report.as_json)

@@ -21,10 +21,9 @@ struct doctor_check {
 	const char *fix;     /* how to make it yes */
 };
 
-extern const struct doctor_check doctor_kvm_checks[]; /* doctor_kvm.c */
-extern const struct doctor_check
-	doctor_memory_checks[];			     /* doctor_memory.c: user faults, huge pages */
-extern const struct doctor_check doctor_io_checks[]; /* doctor_io.c: disks, networks, the sandbox */
+/* doctor_kvm.c, x86_doctor.c or arm64_doctor.c, doctor_memory.c, doctor_io.c */
+extern const struct doctor_check doctor_kvm_checks[], doctor_cpu_checks[];
+extern const struct doctor_check doctor_memory_checks[], doctor_io_checks[];
 
 void doctor_note(struct doctor_result *result, enum doctor_verdict verdict, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
