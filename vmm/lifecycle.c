@@ -188,18 +188,19 @@ void machine_handle_requests(struct machine *machine)
 
 	if (!requests || is_final(machine))
 		return;
-	if (requests & REQUEST_ERROR) {
+	if (requests == REQUEST_RESET && !reset(machine, true))
+		return;
+	if (is_final(machine)) /* a reset that failed has said so */
+		return;
+	if (requests & REQUEST_ERROR || requests == REQUEST_RESET) {
+		/* A guest that asked for a reset and could not get it must not go on as it was. */
 		end(machine, MACHINE_INTERNAL_ERROR);
 		tell(machine, MACHINE_EVENT_STOP, false);
 	} else if (requests & REQUEST_PANIC) {
 		end(machine, MACHINE_GUEST_PANICKED);
 		tell(machine, MACHINE_EVENT_PANIC, true);
-	} else if (requests & REQUEST_POWEROFF) {
+	} else {
 		end(machine, MACHINE_SHUTDOWN);
 		tell(machine, MACHINE_EVENT_SHUTDOWN, true);
-	} else if (reset(machine, true) && !is_final(machine)) {
-		/* A guest that asked for a reset must not go on as it was. */
-		end(machine, MACHINE_INTERNAL_ERROR);
-		tell(machine, MACHINE_EVENT_STOP, false);
 	}
 }

@@ -20,7 +20,8 @@ int machine_save(struct machine *machine, struct buf *out)
 {
 	int error = 0;
 
-	if (machine->status != MACHINE_PAUSED && !(machine->status == MACHINE_INMIGRATE && machine->loaded))
+	if (machine->status != MACHINE_PAUSED &&
+	    !(machine->status == MACHINE_INMIGRATE && machine->loaded))
 		return fail(-EBUSY,
 			    "machine: only a paused VM can be saved, this one is in status %s",
 			    machine_status_name(machine->status));

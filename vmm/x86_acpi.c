@@ -23,9 +23,6 @@
 #define FADT_BYTES   276
 #define TABLE_ALIGN  16
 
-#define OEM_ID		 "TERN  "
-#define OEM_TABLE_ID	 "TERNVM  "
-#define CREATOR_ID	 "TERN"
 #define MACHINE_REVISION 1
 
 /* FADT fields. */
@@ -53,6 +50,13 @@
 #define GAS_SYSTEM_IO 1
 
 #define MADT_LAPIC_ENABLED 1
+
+/* Fields of fixed length: padded with spaces, never terminated. */
+static const char rsdp_signature[8] = "RSD PTR ";
+static const char oem_id[6] = "TERN  ";
+static const char oem_table_id[8] = "TERNVM  ";
+static const char creator_id[4] = "TERN";
+static const char hypervisor_id[8] = "KVM     ";
 
 struct tables {
 	uint8_t *bytes;
@@ -89,10 +93,10 @@ static void finish(uint8_t *table, const char *signature, uint32_t len, uint8_t 
 	memcpy(table, signature, 4);
 	put_le32(table + 4, len);
 	table[8] = revision;
-	memcpy(table + 10, OEM_ID, 6);
-	memcpy(table + 16, OEM_TABLE_ID, 8);
+	memcpy(table + 10, oem_id, sizeof(oem_id));
+	memcpy(table + 16, oem_table_id, sizeof(oem_table_id));
 	put_le32(table + 24, MACHINE_REVISION);
-	memcpy(table + 28, CREATOR_ID, 4);
+	memcpy(table + 28, creator_id, sizeof(creator_id));
 	put_le32(table + 32, MACHINE_REVISION);
 	table[9] = 0;
 	table[9] = checksum(table, len);
@@ -170,7 +174,7 @@ static gpa_t build_fadt(struct tables *tables, gpa_t dsdt)
 	put_le64(fadt + FADT_X_DSDT, dsdt);
 	put_gas_byte_port(fadt + FADT_SLEEP_CONTROL, X86_PORT_POWER + POWER_SLEEP_CONTROL);
 	put_gas_byte_port(fadt + FADT_SLEEP_STATUS, X86_PORT_POWER + POWER_SLEEP_STATUS);
-	memcpy(fadt + FADT_HYPERVISOR, "KVM     ", 8);
+	memcpy(fadt + FADT_HYPERVISOR, hypervisor_id, sizeof(hypervisor_id));
 	finish(fadt, "FACP", FADT_BYTES, 6);
 	return X86_ACPI + at;
 }
@@ -229,8 +233,8 @@ static gpa_t build_xsdt(struct tables *tables, const gpa_t *entries, unsigned in
 
 static void build_rsdp(uint8_t *rsdp, gpa_t xsdt)
 {
-	memcpy(rsdp, "RSD PTR ", 8);
-	memcpy(rsdp + 9, OEM_ID, 6);
+	memcpy(rsdp, rsdp_signature, sizeof(rsdp_signature));
+	memcpy(rsdp + 9, oem_id, sizeof(oem_id));
 	rsdp[15] = 2; /* revision: with an XSDT */
 	put_le32(rsdp + 20, RSDP_BYTES);
 	put_le64(rsdp + 24, xsdt);

@@ -72,8 +72,11 @@ int x86_fpu_save(const struct arch_vm *arch, struct kvm_vcpu *vcpu, struct buf *
 	AUTO_FREE uint8_t *area = calloc(1, area_bytes);
 	struct x86_fpu state = {};
 	uint64_t offered = x86_cpuid_xcr0(arch->cpuid) | X87_SSE;
-	int error = area ? kvm_x86_get_xsave(vcpu, area) : fail(-ENOMEM, "x86: no memory");
+	int error;
 
+	if (!area)
+		return fail(-ENOMEM, "x86: no memory for vector state");
+	error = kvm_x86_get_xsave(vcpu, area);
 	if (error)
 		return error;
 	memcpy(state.legacy, area, sizeof(state.legacy));
@@ -123,17 +126,22 @@ static int set_xcr0(const struct arch_vm *arch, struct kvm_vcpu *vcpu, uint64_t 
 int x86_fpu_load(const struct arch_vm *arch, struct kvm_vcpu *vcpu, struct state_set *in)
 {
 	const uint32_t area_bytes = kvm_x86_xsave_bytes(vcpu->vm);
-	AUTO_FREE uint8_t *area = calloc(1, area_bytes);
 	struct x86_fpu state;
-	int error = area ? state_load(in, &x86_fpu_table, vcpu->index, &state)
-			 : fail(-ENOMEM, "x86: no memory");
+	uint8_t *area;
+	int error = state_load(in, &x86_fpu_table, vcpu->index, &state);
 
 	if (error)
 		return error;
+	area = calloc(1, area_bytes);
+	if (!area)
+		return fail(-ENOMEM, "x86: no memory for vector state");
 	memcpy(area, state.legacy, sizeof(state.legacy));
 	put_le64(area + XSAVE_HEADER, state.xstate_bv);
 	error = load_components(arch, vcpu, in, area, area_bytes, state.xstate_bv);
 	if (!error)
 		error = set_xcr0(arch, vcpu, state.xcr0);
-	return error ? error : kvm_x86_set_xsave(vcpu, area);
+	if (!error)
+		error = kvm_x86_set_xsave(vcpu, area);
+	free(area);
+	return error;
 }

@@ -593,9 +593,11 @@ static int load_cpu(struct arch_vm *arch, struct state_set *in)
 {
 	AUTO_FREE struct x86_cpu *state = malloc(sizeof(*state));
 	struct kvm_cpuid2 *cpuid = NULL;
-	int error = state ? state_load(in, &x86_cpu_table, 0, state)
-			  : fail(-ENOMEM, "x86: no memory for CPUID");
+	int error;
 
+	if (!state)
+		return fail(-ENOMEM, "x86: no memory for CPUID");
+	error = state_load(in, &x86_cpu_table, 0, state);
 	if (!error)
 		error = table_from_state(state, &cpuid);
 	if (!error)

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t room;
 	int len;
 
-	log_level = (enum log_level) - 1;
+	log_level = LOG_NONE;
 	reader_init(&reader, data, size);
 	input.ncpus = reader_u8(&reader) % 254 + 1;
 	input.serial = reader_u8(&reader) & 1;

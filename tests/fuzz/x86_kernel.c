@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!ram) {
 		memset(untouched, 0xa5, sizeof(untouched));
-		log_level = (enum log_level) - 1;
+		log_level = LOG_NONE;
 		kernel_fd = memfd_create("kernel", MFD_CLOEXEC);
 		initrd_fd = memfd_create("initrd", MFD_CLOEXEC);
 		if (ram_new(&ram, &layout.ram))

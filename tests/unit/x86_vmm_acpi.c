@@ -96,7 +96,7 @@ static void test_no_room(void)
 	int whole = x86_acpi_build(area, AREA, &normal);
 
 	log_level = LOG_ERROR;
-	for (int size = 0; size < whole; size += 7) {
+	for (int size = 0; size < whole; size += 53) {
 		/* Exactly so many bytes, so that a byte too far is seen. */
 		g_autofree uint8_t *tight = g_malloc(size ? size : 1);
 
