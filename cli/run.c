@@ -31,6 +31,7 @@ struct session {
 	struct janitor janitor;
 	struct terminal_escape escape;
 	struct loop_watch *input;
+	enum { INPUT_NONE, INPUT_STREAM, INPUT_TERMINAL } input_kind;
 	int signal_fd;
 	uint32_t resets; /* that the guest asked for */
 	uint32_t reset_limit;
@@ -179,18 +180,33 @@ static int watch_signals(struct session *session)
 	return loop_add_fd(session->loop, session->signal_fd, EPOLLIN, on_signal, session, &watch);
 }
 
+/*
+ * What there is to read from, found out before the sandbox closes. Files and /dev/null are always ready and cannot be
+ * waited for; the terminal of a shell's background job is not ours.
+ */
+static void look_at_stdin(struct session *session)
+{
+	pid_t group = tcgetpgrp(STDIN_FILENO);
+
+	if (group >= 0 && group != getpgrp())
+		log_warn("run: in the background: the serial console takes no input");
+	else if (isatty(STDIN_FILENO))
+		session->input_kind = INPUT_TERMINAL;
+	else if (lseek(STDIN_FILENO, 0, SEEK_CUR) < 0 && errno == ESPIPE)
+		session->input_kind = INPUT_STREAM;
+}
+
 static int attach_stdin(struct session *session)
 {
 	int error;
 
-	if (isatty(STDIN_FILENO)) {
+	if (session->input_kind == INPUT_NONE)
+		return 0;
+	if (session->input_kind == INPUT_TERMINAL) {
 		error = janitor_make_raw(&session->janitor);
 		if (error)
 			return error;
 		fputs("tern: Ctrl-A h for help\n", stderr);
-	} else if (lseek(STDIN_FILENO, 0, SEEK_CUR) >= 0 || errno != ESPIPE) {
-		/* A file or /dev/null is always ready and cannot be waited for. */
-		return 0;
 	}
 	return loop_add_fd(session->loop, STDIN_FILENO, EPOLLIN, on_input, session,
 			   &session->input);
@@ -198,15 +214,17 @@ static int attach_stdin(struct session *session)
 
 static int start_session(struct session *session, const struct config *config)
 {
-	bool tty = config->serial == SERIAL_STDIO && isatty(STDIN_FILENO);
 	struct machine_events events = {.opaque = session, .event = on_event};
 	struct qmp_owner owner = {.opaque = session, .quit = quit};
 	int error;
 
+	if (config->serial == SERIAL_STDIO)
+		look_at_stdin(session);
 	error = control_open(&session->control, config->name, config->control_path);
 	if (error)
 		return error;
-	error = janitor_start(&session->janitor, &session->control, tty ? STDIN_FILENO : -1);
+	error = janitor_start(&session->janitor, &session->control,
+			      session->input_kind == INPUT_TERMINAL ? STDIN_FILENO : -1);
 	if (!error)
 		error = loop_new(&session->loop);
 	if (!error)
@@ -216,7 +234,7 @@ static int start_session(struct session *session, const struct config *config)
 	if (!error)
 		error = qmp_server_new(&session->qmp, session->loop, session->machine,
 				       session->control.listen_fd, &owner);
-	if (!error && config->serial == SERIAL_STDIO)
+	if (!error)
 		error = attach_stdin(session);
 	if (!error && *machine_pty_path(session->machine))
 		log_info("run: serial console at %s (tern console %s)",

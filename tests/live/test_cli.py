@@ -75,6 +75,24 @@ class Terminal:
         os.close(self.slave)
 
 
+class Shell(Terminal):
+    """An interactive shell, with job control."""
+
+    def __init__(self, host):
+        self.master, self.slave = pty.openpty()
+        self.output = b""
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "bash", "--norc", "--noediting", "-i"], env=host.environment(), cwd=host.run_dir,
+            stdin=self.slave, stdout=self.slave, stderr=self.slave,
+        )  # fmt: skip
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(10)
+        os.close(self.master)
+        os.close(self.slave)
+
+
 @pytest.fixture
 def terminal(host):
     opened = []
@@ -199,6 +217,20 @@ def test_terminal_is_restored_when_the_guest_ends(host, terminal):
     vm = terminal(*run_words(host, "mode=hello"))
     assert vm.wait() == 0
     vm.expect_restored()
+
+
+def test_background_job_leaves_the_terminal_alone(host, terminal):
+    """As a shell starts `tern run ... &`: in a process group that is not the terminal's."""
+    words = " ".join(f"'{word}'" for word in [*host.prefix, host.tern, *run_words(host)])
+    shell = Shell(host)
+    try:
+        os.write(shell.master, (words + " &\n").encode())
+        shell.expect(b"in the background")
+        shell.expect(b"guest: ")
+        assert not shell.raw()
+        host.command("stop", "--force", "t0")
+    finally:
+        shell.close()
 
 
 def test_config_file(run, host):
