@@ -228,8 +228,8 @@ def test_background_job_leaves_the_terminal_alone(host, terminal):
         shell.expect(b"in the background")
         shell.expect(b"guest: ")
         assert not shell.raw()
-        host.command("stop", "--force", "t0")
     finally:
+        host.command("stop", "--force", "t0")
         shell.close()
 
 
