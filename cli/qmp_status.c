@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "cli/qmp_table.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_net.h"
 #include "vmm/machine.h"
 
 static json_t *memory_status(struct machine *machine)
@@ -37,42 +39,77 @@ static json_t *dirty_status(struct machine *machine)
 			 "manual-protect", choice->manual_protect, "reason", choice->reason);
 }
 
-static json_t *disk_status(const struct config *config)
+static json_t *disk_row(struct virtio_blk *disk)
 {
+	struct virtio_blk_info info;
+
+	virtio_blk_get_info(disk, &info);
+	return json_pack(
+		"{s:s, s:b, s:b, s:s, s:s, s:i, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"path", info.path, "readonly", info.readonly, "direct", info.direct, "engine",
+		info.engine, "serial", info.serial, "queues", (int)info.nqueues, "size-bytes",
+		(json_int_t)info.size_bytes, "block-bytes", (int)info.block_bytes, "in-flight",
+		(int)info.in_flight, "reads", (json_int_t)info.reads, "read-bytes",
+		(json_int_t)info.read_bytes, "writes", (json_int_t)info.writes, "written-bytes",
+		(json_int_t)info.written_bytes, "flushes", (json_int_t)info.flushes, "discards",
+		(json_int_t)info.discards, "errors", (json_int_t)info.errors);
+}
+
+static json_t *disk_status(struct machine *machine)
+{
+	const struct device_list *devices = machine_devices(machine);
 	json_t *list = json_array();
 
-	for (unsigned int i = 0; i < config->ndisks; i++) {
-		const struct config_disk *disk = &config->disk[i];
+	for (unsigned int i = 0; i < devices->n; i++) {
+		struct virtio_blk *disk = virtio_blk_of(devices->device[i]);
 
-		json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:s, s:i}", "path",
-						      disk->path, "readonly", disk->readonly,
-						      "direct", !disk->cached, "serial",
-						      disk->serial, "queues", (int)disk->nqueues));
+		if (disk)
+			json_array_append_new(list, disk_row(disk));
 	}
 	return list;
 }
 
-static json_t *net_status(const struct config *config)
+static json_t *net_row(struct virtio_net *net)
 {
+	struct virtio_net_info info;
+	char mac[18];
+	json_t *row;
+
+	virtio_net_get_info(net, &info);
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", info.mac[0], info.mac[1],
+		 info.mac[2], info.mac[3], info.mac[4], info.mac[5]);
+	row = json_pack(
+		"{s:s, s:s, s:b, s:i, s:i, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "backend",
+		info.kind, "mac", mac, "link", info.link_up, "queue-pairs", (int)info.npairs,
+		"active-pairs", (int)info.current_pairs, "vhost", info.vhost, "offloads",
+		info.offloads, "received", (json_int_t)info.received, "received-bytes",
+		(json_int_t)info.received_bytes, "receive-dropped",
+		(json_int_t)info.receive_dropped, "sent", (json_int_t)info.sent, "sent-bytes",
+		(json_int_t)info.sent_bytes, "send-dropped", (json_int_t)info.send_dropped);
+	if (info.connections_end)
+		json_object_set_new(row, "note",
+				    json_string("its connections end when the VM migrates"));
+	return row;
+}
+
+/* Cards are made in the configuration's order, which knows the names of taps. */
+static json_t *net_status(struct machine *machine)
+{
+	const struct config *config = machine_config(machine);
+	const struct device_list *devices = machine_devices(machine);
 	json_t *list = json_array();
+	unsigned int card = 0;
 
-	for (unsigned int i = 0; i < config->nnets; i++) {
-		const struct config_net *net = &config->net[i];
-		bool tap = net->kind == NET_TAP;
-		json_t *row;
-		char mac[18];
+	for (unsigned int i = 0; i < devices->n && card < config->nnets; i++) {
+		struct virtio_net *net = virtio_net_of(devices->device[i]);
+		json_t *row = net ? net_row(net) : NULL;
 
-		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", net->mac[0],
-			 net->mac[1], net->mac[2], net->mac[3], net->mac[4], net->mac[5]);
-		row = json_pack("{s:s, s:s, s:i, s:b}", "backend", tap ? "tap" : "passt", "mac",
-				mac, "queue-pairs", (int)net->npairs, "vhost", tap && net->vhost);
-		if (tap)
-			json_object_set_new(row, "tap", json_string(net->tap));
-		else
-			json_object_set_new(
-				row, "note",
-				json_string("its connections end when the VM migrates"));
+		if (!net)
+			continue;
+		if (config->net[card].kind == NET_TAP)
+			json_object_set_new(row, "tap", json_string(config->net[card].tap));
 		json_array_append_new(list, row);
+		card++;
 	}
 	return list;
 }
@@ -108,7 +145,7 @@ json_t *qmp_status(struct machine *machine)
 			 config->name, "status", machine_status_name(machine_get_status(machine)),
 			 "pid", (int)getpid(), "cpus", (int)machine_nvcpus(machine), "cpu",
 			 config->cpu, "memory", memory_status(machine), "dirty-tracking",
-			 dirty_status(machine), "disks", disk_status(config), "nets",
-			 net_status(config), "serial", serial_status(machine), "sandbox",
+			 dirty_status(machine), "disks", disk_status(machine), "nets",
+			 net_status(machine), "serial", serial_status(machine), "sandbox",
 			 config_sandbox_name(config->sandbox), "devices", device_status(machine));
 }
