@@ -814,10 +814,7 @@ static enum verdict test_all_changes(void)
 			/* Marks count when the flag goes on; there is no saying whether they do when it was on. */
 			marked = states[from] & UF ? 0 : mark_every_third(&f);
 			set(&f, states[to]);
-			if (!(states[to] & UF))
-				walk(&f, GUEST_WRITE, 0);
-			else
-				right = walk(&f, GUEST_WRITE, marked) && right;
+			right = walk(&f, GUEST_WRITE, states[to] & UF ? marked : 0) && right;
 			right = walk(&f, GUEST_CHECK, 0) && right;
 			if (states[to] & LOG)
 				right = log_is(&f, all_pages) && right;
