@@ -17,7 +17,7 @@ def LAB(arch):
 
 def move(lab, guest, generation):
     """Signal it, and wait until the next process runs the VM."""
-    lab.run("pkill -USR1 -x reload", check=True)
+    lab.run("killall -USR1 reload", check=True)
     guest.expect(f"reload: generation {generation}\b", 120)
 
 
@@ -28,13 +28,13 @@ def test_goes_on(lab, vm, arch):
     guest.sh("memstress -m 48 -t 1 -r 2000 >/tmp/memory 2>&1 & vectors 100000 >/tmp/vectors & sleep 2")
     before = float(guest.sh("cut -d' ' -f1 /proc/uptime"))
     for generation in range(1, MOVES + 1):
-        guest.sh("disk-check /dev/vda 2")
+        guest.sh("disk-check /dev/vda 1", 240)
         move(lab, guest, generation)
         after = float(guest.sh("cut -d' ' -f1 /proc/uptime"))
         assert after > before
         before = after
-    guest.sh("disk-check /dev/vda 2 && head -c 64 /dev/hwrng >/dev/null && sleep 2")
-    guest.sh("pkill memstress; pkill vectors; sleep 1")
+    guest.sh("disk-check /dev/vda 1 && head -c 64 /dev/hwrng >/dev/null && sleep 2", 240)
+    guest.sh("killall memstress vectors; sleep 2")
     memory, vectors = guest.sh("tail -n 1 /tmp/memory"), guest.sh("cat /tmp/vectors")
     assert re.search(r"end writes=[1-9]\d* errors=0 ", memory), memory
     assert re.findall(r"errors=(\d+)", vectors) and set(re.findall(r"errors=(\d+)", vectors)) == {"0"}, vectors
