@@ -70,6 +70,7 @@ static void try_privileges(struct doctor_result *result)
 /* Two mappings of a memfd, as post-copy has them: faults are watched on the first and filled through the second. */
 struct watched {
 	int uffd, pipe[2];
+	bool user_only; /* without the privilege: the kernel's own faults cannot be tried */
 	size_t page_bytes;
 	uint8_t *first, *second;
 };
@@ -86,6 +87,9 @@ static bool watch(struct watched *w)
 
 	w->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 	w->uffd = open_full(&how);
+	w->user_only = w->uffd < 0;
+	if (w->user_only)
+		w->uffd = (int)syscall(SYS_userfaultfd, FLAGS | UFFD_USER_MODE_ONLY);
 	if (w->uffd < 0 || memfd < 0 || ftruncate(memfd, (off_t)w->page_bytes * 4) < 0 ||
 	    pipe(w->pipe) < 0)
 		return false;
@@ -106,7 +110,8 @@ static void *toucher(void *opaque)
 	bool right = ((volatile uint8_t *)w->first)[0] == 0x10 &&
 		     ((volatile uint8_t *)w->first)[w->page_bytes] == 0x11;
 
-	right &= write(w->pipe[1], w->first + 2 * w->page_bytes, 1) == 1;
+	if (!w->user_only)
+		right &= write(w->pipe[1], w->first + 2 * w->page_bytes, 1) == 1;
 	return right ? w : NULL;
 }
 
@@ -151,13 +156,19 @@ static void try_modes(struct doctor_result *result)
 	}
 	minor = serve(&w, 0, true);
 	missing = minor && serve(&w, 1, false);
-	kernel = missing && serve(&w, 2, false) && read(w.pipe[0], &byte, 1) == 1 && byte == 0x12;
-	if (kernel)
+	kernel = missing && !w.user_only && serve(&w, 2, false) && read(w.pipe[0], &byte, 1) == 1 &&
+		 byte == 0x12;
+	if (kernel || (missing && w.user_only))
 		pthread_join(thread, &right);
-	doctor_note(result, kernel && right ? DOCTOR_YES : DOCTOR_NO,
+	doctor_note(result,
+		    !right	  ? DOCTOR_NO
+		    : w.user_only ? DOCTOR_PARTLY
+				  : DOCTOR_YES,
 		    "minor faults %s, missing ones %s, the kernel's own %s",
 		    minor ? "served" : "failed", missing ? "served" : "failed",
-		    kernel ? "served" : "failed");
+		    w.user_only ? "not tried without the privilege"
+		    : kernel	? "served"
+				: "failed");
 }
 
 /* A number out of a file of /sys; -1. */
