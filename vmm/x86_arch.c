@@ -168,8 +168,15 @@ int arch_vcpu_reset(struct arch_vm *arch, struct kvm_vcpu *vcpu)
 {
 	const struct buf *power_on = &arch->power_on[vcpu->index];
 	struct state_set *set;
-	int error = state_set_parse(&set, power_on->bytes, power_on->len);
+	uint32_t ignored;
+	/*
+	 * Asking for the MP state makes KVM take in an INIT or start-up message that came too late to be seen before
+	 * the vCPU was parked. Left where it is, it would start this vCPU after the reset, in memory that is new.
+	 */
+	int error = kvm_vcpu_get_mp_state(vcpu, &ignored);
 
+	if (!error)
+		error = state_set_parse(&set, power_on->bytes, power_on->len);
 	if (error)
 		return error;
 	error = arch_vcpu_load(arch, vcpu, set);
