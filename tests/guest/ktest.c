@@ -13,6 +13,7 @@ static const struct {
 	{"pci",    ktest_pci,    true},
 	{"virtio", ktest_virtio, true},
 #if defined(__x86_64__)
+	{"restart", ktest_restart, true},
 	{"serial", ktest_serial, true},
 	{"cmos",   ktest_cmos,   true},
 #endif

@@ -33,6 +33,7 @@ void ktest_fuzz(struct ktest *t);
 void ktest_memory(struct ktest *t);
 void ktest_smp(struct ktest *t);
 /* x86 only */
+void ktest_restart(struct ktest *t);
 void ktest_serial(struct ktest *t);
 void ktest_cmos(struct ktest *t);
 

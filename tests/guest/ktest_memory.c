@@ -56,3 +56,25 @@ void ktest_smp(struct ktest *t)
 		KTEST_CHECK(t, shared.seen[i] == shared.token + i, "vcpu %u said %lx", i,
 			    shared.seen[i]);
 }
+
+/* The same vCPU over and over: the start-up messages find it running, halted, or not yet looking. */
+void ktest_restart(struct ktest *t)
+{
+	uint64_t end = clock_now() + ms_to_ticks(param_ms("seconds", 1000));
+
+	if (machine.nvcpus < 2) {
+		t->skipped = "one vCPU only";
+		return;
+	}
+	while (clock_now() < end) {
+		unsigned int runs = __atomic_load_n(&shared.runs, __ATOMIC_ACQUIRE);
+
+		if (!arch_vcpu_start(1, answer)) {
+			KTEST_CHECK(t, false, "vcpu 1 did not start again");
+			return;
+		}
+		while (__atomic_load_n(&shared.runs, __ATOMIC_ACQUIRE) == runs)
+			cpu_relax();
+		t->checks++;
+	}
+}

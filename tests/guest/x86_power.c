@@ -41,8 +41,8 @@ static void issue(const struct acpi_write *w)
 		outw((uint16_t)w->address, (uint16_t)w->value);
 	else
 		outb((uint16_t)w->address, (uint8_t)w->value);
-	/* The VMM may stop this vCPU a little after the write. */
-	wait_us(500000);
+	/* The VMM may stop this vCPU a little after the write; much later on a busy machine, or when it is paused. */
+	wait_us(10000000);
 }
 
 static _Noreturn void triple_fault(void)

@@ -61,6 +61,7 @@ bool arch_vcpu_start(unsigned int number, void (*fn)(unsigned int number))
 	*(volatile uint32_t *)(page + (ap_trampoline_number - ap_trampoline)) = number;
 	ap_entry = fn;
 
+	__atomic_store_n(&ap_running, 0, __ATOMIC_RELAXED);
 	lapic_write(LAPIC_SVR, 0x1ff);
 	send_ipi(apic_id, ICR_INIT);
 	wait_us(200);

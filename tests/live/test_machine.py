@@ -16,7 +16,7 @@ def outcomes(vm):
     return [line for line in vm.lines if line.startswith("ktest:")]
 
 
-@pytest.mark.parametrize("name", ["memory", "smp", "pci", "virtio", "serial", "cmos"])
+@pytest.mark.parametrize("name", ["memory", "smp", "restart", "pci", "virtio", "serial", "cmos"])
 def test_ktest(run, host, name):
     image = host.image("disk0.img", 4 << 20)
     vm = run("--cpus", "2", "--disk", f"path={image}", "--rng", *NET, cmdline=f"mode=ktest:{name}")
