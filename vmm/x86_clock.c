@@ -30,6 +30,8 @@
 STATE_TABLE(x86_tsc, 1, X86_TSC);
 STATE_TABLE(x86_clock, 1, X86_CLOCK);
 
+const struct state_table *const x86_clock_tables[] = {&x86_tsc_table, &x86_clock_table, NULL};
+
 static uint64_t realtime_ns(void)
 {
 	struct timespec now;

@@ -18,6 +18,8 @@
 STATE_TABLE(x86_fpu, 1, X86_FPU);
 STATE_TABLE(x86_xsave, 1, X86_XSAVE);
 
+const struct state_table *const x86_fpu_tables[] = {&x86_fpu_table, &x86_xsave_table, NULL};
+
 #define XSAVE_MXCSR_MASK 28
 #define XSAVE_HEADER	 512 /* XSTATE_BV; the area is in the standard form, so XCOMP_BV is zero */
 #define X87_SSE		 3ULL

@@ -29,6 +29,18 @@ STATE_TABLE(x86_cpu, 1, X86_CPU);
 STATE_TABLE(x86_ioapic, 1, X86_IOAPIC_STATE);
 STATE_TABLE(x86_pic, 1, X86_PIC);
 
+const struct state_table *const x86_register_tables[] = {&x86_regs_table,
+							 &x86_sregs_table,
+							 &x86_debug_table,
+							 &x86_events_table,
+							 &x86_mp_table,
+							 &x86_msrs_table,
+							 &x86_lapic_table,
+							 &x86_cpu_table,
+							 &x86_ioapic_table,
+							 &x86_pic_table,
+							 NULL};
+
 /* ---- General registers ---- */
 
 _Static_assert(sizeof(struct kvm_regs) == 18 * 8, "16 registers, rip, rflags");

@@ -142,6 +142,10 @@ STATE_STRUCT(x86_pic, X86_PIC);
 STATE_STRUCT(x86_clock, X86_CLOCK);
 /* clang-format on */
 
+/* The tables, by file, NULL at the end: for tests. */
+extern const struct state_table *const x86_register_tables[], *const x86_fpu_tables[],
+								      *const x86_clock_tables[];
+
 /* x86_fpu.c: x87, SSE and the components. */
 int x86_fpu_save(const struct arch_vm *arch, struct kvm_vcpu *vcpu, struct buf *out) must_check;
 int x86_fpu_load(const struct arch_vm *arch, struct kvm_vcpu *vcpu,
