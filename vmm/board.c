@@ -257,3 +257,45 @@ int board_new(struct machine *machine)
 		error = add_pci(machine);
 	return error ? error : add_virtio(machine);
 }
+
+/* ---- Hand-over ---- */
+
+static struct virtio_blk *disk_at(struct machine *machine, unsigned int index)
+{
+	return virtio_blk_of(machine->devices.device[index]);
+}
+
+int machine_release_disks(struct machine *machine)
+{
+	int error = 0;
+	unsigned int i;
+
+	for (i = 0; i < machine->devices.n && !error; i++) {
+		if (disk_at(machine, i))
+			error = virtio_blk_release(disk_at(machine, i));
+	}
+	/* The one that failed still holds its lock; those before it take theirs again. */
+	for (unsigned int j = 0; error && j + 1 < i; j++) {
+		if (disk_at(machine, j) && virtio_blk_acquire(disk_at(machine, j)))
+			log_error("machine: %s: its lock could not be taken again",
+				  machine->devices.device[j]->id);
+	}
+	return error;
+}
+
+int machine_acquire_disks(struct machine *machine)
+{
+	int error = 0;
+	unsigned int i;
+
+	for (i = 0; i < machine->devices.n && !error; i++) {
+		if (disk_at(machine, i))
+			error = virtio_blk_acquire(disk_at(machine, i));
+	}
+	for (unsigned int j = 0; error && j + 1 < i; j++) {
+		if (disk_at(machine, j) && virtio_blk_release(disk_at(machine, j)))
+			log_error("machine: %s: its lock is still held",
+				  machine->devices.device[j]->id);
+	}
+	return error;
+}

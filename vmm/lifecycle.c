@@ -79,6 +79,12 @@ int machine_start(struct machine *machine)
 		return refuse(machine, "start");
 	if (machine->status == MACHINE_INMIGRATE && !machine->loaded)
 		return refuse(machine, "start without its state");
+	if (machine->status == MACHINE_INMIGRATE) {
+		int error = machine_acquire_disks(machine);
+
+		if (error)
+			return error;
+	}
 	run(machine);
 	return 0;
 }

@@ -81,6 +81,15 @@ int machine_save(struct machine *machine, struct buf *out) must_check;
 int machine_load(struct machine *machine, const void *bytes, size_t len,
 		 enum clock_mode mode) must_check;
 
+/*
+ * The disks' part of a hand-over, on a paused (release) or loaded and not yet started machine (acquire). release: all is on
+ * stable storage, the images' locks are given up; on an error every lock is held again, or the log says which is not.
+ * acquire: takes the locks and reads sizes again; on an error none is held. machine_start() of an incoming machine
+ * acquires what is not held yet.
+ */
+int machine_release_disks(struct machine *machine) must_check;
+int machine_acquire_disks(struct machine *machine) must_check;
+
 enum machine_status machine_get_status(const struct machine *machine);
 const struct config *machine_config(const struct machine *machine); /* effective values */
 struct ram *machine_ram(struct machine *machine);

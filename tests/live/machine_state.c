@@ -4,6 +4,7 @@
  * own, before any migration or snapshot format.
  *
  *	machine-state save DIR MS KEY=VALUE...		run for MS milliseconds, pause, save into DIR/state and DIR/ram, end
+ *	machine-state save DIR stdin KEY=VALUE...	the same, when standard input says something or ends
  *	machine-state load DIR MODE KEY=VALUE...	MODE migrate or restore; runs until the guest ends
  *
  * KEY=VALUE are configuration options. Exit status: 0 saved, or the guest powered off; 1 anything else; 3 the guest
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -149,6 +151,11 @@ static void on_timer(void *opaque)
 	loop_stop(run->loop);
 }
 
+static void on_stdin(void *opaque, int fd, uint32_t events)
+{
+	on_timer(opaque);
+}
+
 static int load(struct run *run, enum clock_mode mode)
 {
 	AUTO_FD state_fd = open_in(run->directory, "state", O_RDONLY);
@@ -180,15 +187,19 @@ static int take_options(struct config *config, int argc, char **argv)
 	return config_check(config);
 }
 
-static int run_save(struct run *run, const struct config *config, unsigned long ms)
+static int run_save(struct run *run, const struct config *config, const char *when)
 {
+	struct loop_watch *watch;
 	struct machine_events events = {.opaque = run, .event = on_event};
 	struct loop_timer *timer;
 
 	if (loop_timer_new(run->loop, on_timer, run, &timer) ||
 	    machine_new(&run->machine, config, run->loop, &events) || machine_start(run->machine))
 		return -1;
-	loop_timer_arm(timer, ms * 1000);
+	if (strcmp(when, "stdin") != 0)
+		loop_timer_arm(timer, strtoul(when, NULL, 10) * 1000);
+	else if (loop_add_fd(run->loop, 0, EPOLLIN, on_stdin, run, &watch))
+		return -1;
 	loop_run(run->loop);
 	return 0;
 }
@@ -218,7 +229,7 @@ int main(int argc, char **argv)
 	run.directory = argv[2];
 	if (take_options(&config, argc - 4, argv + 4) || loop_new(&run.loop))
 		return 2;
-	if (!strcmp(argv[1], "save") ? run_save(&run, &config, strtoul(argv[3], NULL, 10))
+	if (!strcmp(argv[1], "save") ? run_save(&run, &config, argv[3])
 				     : run_load(&run, &config, argv[3]))
 		run.status = 1;
 	machine_free(run.machine);
