@@ -48,12 +48,27 @@ struct fixture {
 	bool guest;
 };
 
+static uint32_t counter(struct fixture *f)
+{
+	return __atomic_load_n((uint32_t *)ram_ptr(machine_ram(f->machine), COUNTER, 4),
+			       __ATOMIC_RELAXED);
+}
+
+static void order(struct fixture *f, enum order what)
+{
+	__atomic_store_n((uint8_t *)ram_ptr(machine_ram(f->machine), ORDER, 1), (uint8_t)what,
+			 __ATOMIC_RELAXED);
+}
+
 static void on_event(void *opaque, enum machine_event event, bool guest)
 {
 	struct fixture *f = opaque;
 
 	f->events[event]++;
 	f->guest = guest;
+	/* Told before the guest runs again: one order, one reset. */
+	if (event == MACHINE_EVENT_RESET)
+		order(f, ORDER_COUNT);
 }
 
 static void write_image(const char *path)
@@ -122,18 +137,6 @@ static void tear_down(struct fixture *f, gconstpointer data)
 	config_fini(&f->config);
 	g_unlink(f->path);
 	g_free(f->path);
-}
-
-static uint32_t counter(struct fixture *f)
-{
-	return __atomic_load_n((uint32_t *)ram_ptr(machine_ram(f->machine), COUNTER, 4),
-			       __ATOMIC_RELAXED);
-}
-
-static void order(struct fixture *f, enum order what)
-{
-	__atomic_store_n((uint8_t *)ram_ptr(machine_ram(f->machine), ORDER, 1), (uint8_t)what,
-			 __ATOMIC_RELAXED);
 }
 
 /* The guest executes: its counter moves within 10 s. */
@@ -305,10 +308,7 @@ static void test_guest_resets(struct fixture *f, gconstpointer data)
 		loaded = ram_ptr(machine_ram(f->machine), ENTRY + sizeof(code) - 1, 1);
 		*loaded = 0x55;
 		order(f, ORDER_RESET);
-		while (f->events[MACHINE_EVENT_RESET] < i) {
-			loop_run_once(f->loop, 100);
-			order(f, ORDER_COUNT);
-		}
+		await(f, MACHINE_EVENT_RESET, i);
 		g_assert_cmpint(*loaded, ==, 0xfe);
 		g_assert_cmpint(machine_get_status(f->machine), ==, MACHINE_RUNNING);
 	}
