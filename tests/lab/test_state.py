@@ -16,6 +16,7 @@ def LAB(arch):
 
 # A second's worth of everything that must survive: the console, a timer, memory, the disk, all CPUs, and the clock.
 GUEST = """
+dmesg -c >/dev/null
 sum=$(md5sum </dev/vda)
 i=0
 before=0
