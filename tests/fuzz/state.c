@@ -9,11 +9,11 @@
 #include "base/log.h"
 #include "base/state.h"
 
-#define FUZZ_STATE(T, F, A, V)                                                                      \
-	F(T, 1, u8, mode)                                                                          \
-	F(T, 2, u64, count)                                                                        \
-	A(T, 3, u16, entry, 4)                                                                     \
-	V(T, 4, u8, text, 16)                                                                      \
+#define FUZZ_STATE(T, F, A, V) \
+	F(T, 1, u8, mode)      \
+	F(T, 2, u64, count)    \
+	A(T, 3, u16, entry, 4) \
+	V(T, 4, u8, text, 16)  \
 	F(T, STATE_OPTIONAL + 5, u32, later)
 STATE_STRUCT(fuzzed, FUZZ_STATE);
 STATE_TABLE(fuzzed, 1, FUZZ_STATE);
