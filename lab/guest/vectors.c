@@ -32,6 +32,7 @@ struct kind {
 #define HWCAP_SVE (1 << 22)
 #endif
 
+/* clang-format off */
 #define Z_LOAD(n)  "ldr z" #n ", [%0, #" #n ", mul vl]\n"
 #define Z_STORE(n) "str z" #n ", [%1, #" #n ", mul vl]\n"
 #define ALL32(X)                                                                                \
@@ -48,6 +49,7 @@ struct kind {
 	"v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", \
 		"v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24",    \
 		"v25", "v26", "v27", "v28", "v29", "v30", "v31"
+/* clang-format on */
 
 static void keep_sve(const uint8_t *from, uint8_t *to, uint64_t spin)
 {

@@ -303,9 +303,6 @@ static void test_guest_resets(struct fixture *f, gconstpointer data)
 		return;
 	g_assert_cmpint(machine_start(f->machine), ==, 0);
 	for (unsigned int i = 1; i <= 3; i++) {
-		/* A guest that starts again may meet the old order once more before it is taken back. */
-		unsigned int before = f->events[MACHINE_EVENT_RESET];
-
 		assert_runs(f);
 		/* The image is loaded again: what the guest did to itself is gone, other RAM is kept. */
 		loaded = ram_ptr(machine_ram(f->machine), ENTRY + sizeof(code) - 1, 1);
