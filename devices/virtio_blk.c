@@ -86,6 +86,7 @@ _Static_assert(sizeof(struct blk_config) == 60, "as in the specification");
 /* clang-format on */
 STATE_STRUCT(virtio_blk_state, VIRTIO_BLK_STATE);
 STATE_TABLE(virtio_blk_state, 1, VIRTIO_BLK_STATE);
+const struct state_table *const virtio_blk_state_list = &virtio_blk_state_table;
 
 struct request {
 	struct blk_request blk;

@@ -54,4 +54,7 @@ struct virtio_blk_info {
 };
 void virtio_blk_get_info(struct virtio_blk *blk, struct virtio_blk_info *info);
 
+/* What is saved of it beside what every virtio device has; for tests. */
+extern const struct state_table *const virtio_blk_state_list;
+
 #endif

@@ -24,6 +24,7 @@
 #include "memory/dirty.h"
 
 STATE_TABLE(virtio_net_state, 1, VIRTIO_NET_STATE);
+const struct state_table *const virtio_net_state_list = &virtio_net_state_table;
 
 #define BIT(n) (1ULL << (n))
 #define BASE_FEATURES                                                                     \

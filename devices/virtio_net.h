@@ -50,4 +50,7 @@ struct virtio_net_info {
 };
 void virtio_net_get_info(struct virtio_net *net, struct virtio_net_info *info);
 
+/* What is saved of it beside what every virtio device has; for tests. */
+extern const struct state_table *const virtio_net_state_list;
+
 #endif

@@ -17,6 +17,8 @@
 #include "devices/power.h"
 #include "devices/serial.h"
 #include "devices/virtio.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_net.h"
 #include "devices/vmgenid.h"
 #include "state_table.h"
 
@@ -69,6 +71,8 @@ int main(int argc, char **argv)
 	add(pci_state_list);
 	add(virtio_state_list);
 	add(virtq_state_list);
+	add(virtio_blk_state_list);
+	add(virtio_net_state_list);
 	add_devices(loop, ram);
 	result = g_test_run();
 	ram_free(ram);
