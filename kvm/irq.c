@@ -171,19 +171,28 @@ int kvm_irq_msi_route(struct kvm_irq *irq, uint32_t gsi, uint64_t address, uint3
 			  .data = data,
 			  .devid = devid >= 0 ? (uint32_t)devid : 0},
 	};
-	struct kvm_irq_routing_entry *old;
+	struct kvm_irq_routing_entry *old, before;
+	uint32_t nr;
 	int error = 0;
 
 	pthread_mutex_lock(&irq->lock);
+	nr = irq->table->nr;
 	old = find_msi(irq, gsi);
 	if (old && same_message(old, &entry))
 		goto out;
-	if (old)
+	if (old) {
+		before = *old;
 		*old = entry;
-	else
+	} else {
 		error = add_route(irq, &entry);
+	}
 	if (!error)
 		error = commit_locked(irq);
+	/* The message is the guest's: one that the kernel refuses must not spoil every later commit. */
+	if (error && old)
+		*old = before;
+	else if (error)
+		irq->table->nr = nr;
 out:
 	pthread_mutex_unlock(&irq->lock);
 	return error;
