@@ -30,7 +30,7 @@
 
 #define BOUNCE_BUFFERS 4U
 #define BOUNCE_BYTES   (256U * 1024)
-#define WORKERS	       4U
+#define WORKERS	       8U
 
 struct request_list {
 	struct blk_request *first, **tail;

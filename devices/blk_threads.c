@@ -160,10 +160,12 @@ static void *worker(void *opaque)
 		transfer->result = run_transfer(threads->image, transfer);
 
 		pthread_mutex_lock(&threads->lock);
+		/* Whoever finds the list filled comes after one that rang: reap() takes all, after it cleared the event. */
+		if (!threads->done)
+			(void)!write(threads->engine.event_fd, &one, sizeof(one));
 		transfer->next = NULL;
 		*threads->done_tail = transfer;
 		threads->done_tail = &transfer->next;
-		(void)!write(threads->engine.event_fd, &one, sizeof(one));
 	}
 	pthread_mutex_unlock(&threads->lock);
 	return NULL;

@@ -293,7 +293,7 @@ static void thread_start_is_called(void)
 	g_assert_cmpint(blk_io_new(&io, image, &options), ==, 0);
 	g_assert_cmpstr(blk_io_engine(io), ==, "threads");
 	blk_io_free(io);
-	g_assert_cmpint(started, ==, 4);
+	g_assert_cmpint(started, ==, 8);
 	blk_image_free(image);
 	loop_free(options.loop);
 	(void)g_unlink(path);
