@@ -11,7 +11,7 @@
  * its registers, so any length and alignment will do; a write counts only when it covers exactly one register, or two
  * that make up 64 bits.
  */
-#include "devices/virtio_pci.h"
+#include "devices/virtio_internal.h"
 
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
