@@ -14,6 +14,7 @@
 const struct qmp_command *const qmp_tables[] = {
 	qmp_base_commands,
 	qmp_vm_commands,
+	qmp_fd_commands,
 	NULL,
 };
 

@@ -55,6 +55,7 @@ static void client_free(struct qmp_client *client)
 	loop_watch_free(client->watch);
 	close_fd(&client->fd);
 	close_fds(&client->peer.fds);
+	qmp_close_named_fds(&client->peer);
 	buf_fini(&client->in);
 	buf_fini(&client->out);
 	free(client);
@@ -266,14 +267,14 @@ static int client_add(struct qmp_server *server, int fd)
 }
 
 /*
- * When all places are taken, a client that never negotiated makes room, or one with descriptors of an unfinished
- * command (its own socket may be among them, and then nobody would ever see it close).
+ * When all places are taken, a client that never negotiated makes room, or one that left descriptors here (its own
+ * socket may be among them, and then nobody would ever see it close).
  */
 static void make_room(struct qmp_server *server)
 {
 	enter(server);
 	for (struct qmp_client *client = server->clients; client; client = client->next) {
-		if (!client->peer.negotiated || client->peer.fds.n) {
+		if (!client->peer.negotiated || client->peer.fds.n || client->peer.named.n) {
 			drop(client, "its place is needed and it does nothing with it");
 			break;
 		}

@@ -29,10 +29,21 @@ struct qmp_fds {
 	int fd[QMP_FDS_MAX];
 };
 
+/* Those that getfd has given a name: they wait for the command that uses them, and go with their client. */
+#define QMP_FD_NAME_BYTES 64
+struct qmp_named_fds {
+	unsigned int n;
+	struct {
+		char name[QMP_FD_NAME_BYTES];
+		int fd;
+	} row[QMP_FDS_MAX];
+};
+
 /* What a client is to the dispatcher. */
 struct qmp_peer {
 	bool negotiated; /* qmp_capabilities has been run: commands and events flow */
 	struct qmp_fds fds;
+	struct qmp_named_fds named;
 };
 
 /* One command being run. */
@@ -58,6 +69,7 @@ struct qmp_command {
 extern const struct qmp_command *const qmp_tables[];
 extern const struct qmp_command qmp_base_commands[]; /* qmp_dispatch.c: the protocol's own */
 extern const struct qmp_command qmp_vm_commands[];   /* qmp_vm.c */
+extern const struct qmp_command qmp_fd_commands[];   /* qmp_fd.c */
 
 int qmp_error(struct qmp_call *call, const char *class, const char *format, ...)
 	__attribute__((format(printf, 3, 4))); /* returns -EINVAL */
@@ -66,6 +78,10 @@ const char *qmp_string(const struct qmp_call *call, const char *name, const char
 bool qmp_boolean(const struct qmp_call *call, const char *name, bool otherwise);
 /* The oldest unused descriptor that came with the client's messages; the caller owns it. -1: none. */
 int qmp_take_fd(struct qmp_call *call);
+
+/* Takes out what getfd named so; the caller owns it. -1: nothing has that name. */
+int qmp_take_named_fd(struct qmp_peer *peer, const char *name);
+void qmp_close_named_fds(struct qmp_peer *peer);
 
 /*
  * One message (a framed piece of input) to one reply, which the caller owns. Never NULL but for lack of memory.

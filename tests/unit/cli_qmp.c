@@ -446,6 +446,48 @@ static void test_unwanted_fds(struct fixture *f, gconstpointer data)
 	g_assert_cmpuint(open_fds(), ==, before - 2);
 }
 
+/* getfd keeps a descriptor for its client, under a name, bounded; closefd and the client's end close it. */
+static void test_named_fds(struct fixture *f, gconstpointer data)
+{
+	static const char getfd[] = "{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"%s\"}}";
+	int fd = negotiated(f), other = negotiated(f), null = open("/dev/null", O_RDONLY);
+	unsigned int before = open_fds();
+	g_autofree char *a = g_strdup_printf(getfd, "a"), *digit = g_strdup_printf(getfd, "1a");
+
+	expect_has(f, fd, a, "GenericError"); /* none came with it */
+	send_fds(fd, digit, &null, 1);
+	g_free(receive(f, fd)); /* a name begins with no digit */
+	g_assert_cmpuint(open_fds(), ==, before);
+	for (int i = 0; i < 3; i++) { /* the same name again: the older one is closed */
+		g_autofree char *reply = NULL;
+
+		send_fds(fd, a, &null, 1);
+		reply = receive(f, fd);
+		g_assert_cmpstr(reply, ==, "{\"return\":{}}\r\n");
+		g_assert_cmpuint(open_fds(), ==, before + 1);
+	}
+	expect_has(f, other, "{\"execute\": \"closefd\", \"arguments\": {\"fdname\": \"a\"}}",
+		   "GenericError");
+	expect(f, fd, "{\"execute\": \"closefd\", \"arguments\": {\"fdname\": \"a\"}}",
+	       "{\"return\":{}}");
+	g_assert_cmpuint(open_fds(), ==, before);
+	for (int i = 0; i < QMP_FDS_MAX + 5; i++) {
+		g_autofree char *name = g_strdup_printf("n%d", i),
+				*command = g_strdup_printf(getfd, name);
+		g_autofree char *reply = NULL;
+
+		send_fds(fd, command, &null, 1);
+		reply = receive(f, fd);
+		g_assert_true(!!strstr(reply, "return") == (i < QMP_FDS_MAX));
+	}
+	g_assert_cmpuint(open_fds(), ==, before + QMP_FDS_MAX);
+	close(fd);
+	spin(f);
+	g_assert_cmpuint(open_fds(), ==, before - 2);
+	close(other);
+	close(null);
+}
+
 /* Clients that hold all places and do nothing (one way never to be seen closing: sending one's own socket) make room. */
 static void test_room(struct fixture *f, gconstpointer data)
 {
@@ -488,5 +530,6 @@ int main(int argc, char **argv)
 	ADD("vanishing", test_vanishing);
 	ADD("unwanted-fds", test_unwanted_fds);
 	ADD("room", test_room);
+	ADD("named-fds", test_named_fds);
 	return g_test_run();
 }
