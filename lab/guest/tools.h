@@ -10,6 +10,8 @@
 int memstress_main(int argc, char **argv);
 /* cpudump: all that this machine's processors tell a program about themselves. */
 int cpudump_main(int argc, char **argv);
+/* disk-check: whether a disk keeps what was written. */
+int diskcheck_main(int argc, char **argv);
 /* powerkey: runs a command when the power button is pressed. */
 int powerkey_main(int argc, char **argv);
 /* vectors: whether vector registers keep what was put into them. */
