@@ -191,26 +191,29 @@ static void test_start_pause_resume(struct fixture *f, gconstpointer data)
 	g_assert_cmpint(machine_reset(f->machine), ==, -EBUSY);
 }
 
-/* No wake-up is lost, however close together they are; and no pause takes long. */
+static void busy_wait_us(gint64 us)
+{
+	gint64 end = g_get_monotonic_time() + us;
+
+	while (g_get_monotonic_time() < end)
+		;
+}
+
+/*
+ * No wake-up is lost, wherever on its way into the guest a vCPU is when it shall stop: the time between start and stop
+ * goes through all microseconds that the way takes. A lost one costs the whole limit, and the pause fails.
+ */
 static void test_many_pauses(struct fixture *f, gconstpointer data)
 {
-	gint64 worst_us = 0;
-
 	if (!f->machine)
 		return;
 	g_assert_cmpint(machine_start(f->machine), ==, 0);
-	for (int i = 0; i < 300; i++) {
-		gint64 start = g_get_monotonic_time(), took;
-
+	for (int i = 0; i < 1500; i++) {
 		g_assert_cmpint(machine_pause(f->machine), ==, 0);
-		took = g_get_monotonic_time() - start;
-		worst_us = took > worst_us ? took : worst_us;
 		g_assert_cmpint(machine_resume(f->machine), ==, 0);
-		if (i % 3 == 0)
-			g_usleep(i % 7 * 100);
+		busy_wait_us(i % 150);
 	}
 	assert_runs(f);
-	g_assert_cmpint(worst_us, <, 2000000);
 }
 
 /* ---- A device that refuses to pause ---- */
@@ -392,7 +395,8 @@ int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	ADD("/machine/lifecycle", 2, test_start_pause_resume);
-	ADD("/machine/many_pauses", 4, test_many_pauses);
+	ADD("/machine/many_pauses/1", 1, test_many_pauses);
+	ADD("/machine/many_pauses/4", 4, test_many_pauses);
 	ADD("/machine/stubborn_device", 2, test_a_device_that_cannot_pause);
 	ADD("/machine/guest_poweroff", 1, test_guest_powers_off);
 	ADD("/machine/guest_reset", 2, test_guest_resets);
