@@ -50,6 +50,7 @@ enum {
 #define SEG_MAX	       126U	     /* data segments of one request; with header and status 128 */
 #define SEGMENTS       (SEG_MAX + 4) /* header and status may come in two pieces each */
 #define POOL	       128U	     /* requests in flight per queue */
+#define BUDGET	       128U	     /* requests taken in one run */
 #define DEPTH_MAX      1024U
 #define RANGE_BYTES    16U
 #define ZEROES_SECTORS (1U << 21) /* of one discard or write zeroes: 1 GiB */
@@ -353,10 +354,11 @@ static void request_start(struct virtio_blk *blk, struct request *request)
 		request_complete(request, (uint8_t)status);
 }
 
-/* False when the pool ran out first. */
-static bool queue_start_requests(struct virtio_blk *blk, struct blk_queue *queue, struct virtq *q)
+/* False when the pool ran out before the queue or the budget. */
+static bool queue_start_requests(struct virtio_blk *blk, struct blk_queue *queue, struct virtq *q,
+				 unsigned int *budget)
 {
-	for (;;) {
+	for (; *budget > 0; (*budget)--) {
 		struct request *request;
 
 		if (!virtio_queue_ready(&blk->virtio, queue->index))
@@ -370,6 +372,7 @@ static bool queue_start_requests(struct virtio_blk *blk, struct blk_queue *queue
 		}
 		request_start(blk, request);
 	}
+	return true;
 }
 
 static void blk_queue_run(struct virtio *virtio, unsigned int index)
@@ -377,12 +380,17 @@ static void blk_queue_run(struct virtio *virtio, unsigned int index)
 	struct virtio_blk *blk = blk_of(virtio);
 	struct blk_queue *queue = &blk->queue[index];
 	struct virtq *q = virtio_q(virtio, index);
+	unsigned int budget = BUDGET;
 
 	do {
 		virtq_kicks_off(q);
-		queue->starved = !queue_start_requests(blk, queue, q);
-	} while (!queue->starved && virtio_queue_ready(virtio, index) && virtq_kicks_on(q));
+		queue->starved = !queue_start_requests(blk, queue, q, &budget);
+	} while (!queue->starved && budget > 0 && virtio_queue_ready(virtio, index) &&
+		 virtq_kicks_on(q));
 	blk_io_commit(blk->io);
+	/* A guest that asks faster than it is answered must not keep the lock, and others from the loop, for ever. */
+	if (budget == 0)
+		virtio_queue_kick(virtio, index);
 }
 
 static void on_batch_begin(void *opaque)

@@ -26,7 +26,8 @@
 STATE_TABLE(virtio_net_state, 1, VIRTIO_NET_STATE);
 const struct state_table *const virtio_net_state_list = &virtio_net_state_table;
 
-#define BIT(n) (1ULL << (n))
+#define COMMANDS 16U /* of one run; then others have their turn */
+#define BIT(n)	 (1ULL << (n))
 #define BASE_FEATURES                                                                     \
 	(BIT(NET_F_MAC) | BIT(NET_F_STATUS) | BIT(NET_F_MRG_RXBUF) | BIT(NET_F_CTRL_VQ) | \
 	 BIT(NET_F_GUEST_ANNOUNCE))
@@ -355,11 +356,19 @@ static void control_run(struct virtio_net *net)
 	struct virtio *virtio = &net->virtio;
 	struct virtq *q = virtio_q(virtio, net->ctrl);
 	VIRTQ_CHAIN(chain, NET_SEGMENTS_MAX);
+	unsigned int budget = COMMANDS;
 
 	do {
 		virtq_kicks_off(q);
-		while (virtio_queue_ready(virtio, net->ctrl) && virtq_pop(q, &chain) > 0) {
+		while (virtio_queue_ready(virtio, net->ctrl)) {
 			uint8_t answer;
+
+			if (budget-- == 0) {
+				virtio_queue_kick(virtio, net->ctrl);
+				return;
+			}
+			if (virtq_pop(q, &chain) <= 0)
+				break;
 
 			if (chain.read_bytes < 2 || chain.write_bytes < 1) {
 				virtq_push(q, &chain, 0);
