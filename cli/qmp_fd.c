@@ -38,7 +38,7 @@ static int run_getfd(struct qmp_call *call)
 	const char *name = qmp_string(call, "fdname", "");
 	struct qmp_named_fds *named = &call->peer->named;
 	AUTO_FD fd = qmp_take_fd(call);
-	AUTO_FD older = -1;
+	int older;
 
 	if (fd < 0)
 		return qmp_error(call, QMP_GENERIC, "No file descriptor came with the command");
@@ -46,6 +46,7 @@ static int run_getfd(struct qmp_call *call)
 		return qmp_error(call, QMP_GENERIC,
 				 "Parameter 'fdname' is a name that begins with no digit");
 	older = qmp_take_named_fd(call->peer, name);
+	close_fd(&older);
 	if (named->n == QMP_FDS_MAX)
 		return qmp_error(call, QMP_GENERIC, "At most %d descriptors have names",
 				 QMP_FDS_MAX);
