@@ -350,6 +350,43 @@ static void limit_kvm_features(struct kvm_cpuid2 *cpuid)
 	leaf->ebx = leaf->ecx = leaf->edx = 0;
 }
 
+/* Instructions on registers that XCR0 cannot switch on: a host may still list them (emulators do). */
+static const struct {
+	uint64_t xcr0; /* all of these states */
+	uint32_t function, index;
+	enum x86_reg reg;
+	uint32_t bits;
+} state_users[] = {
+	/* AVX and what computes in its registers */
+	{0x06, 0x1, 0, X86_ECX, 1U << 12 | 1U << 28 | 1U << 29},
+	{0x06, 0x7, 0, X86_EBX, 1U << 5},
+	{0x06, 0x7, 0, X86_ECX, 1U << 9 | 1U << 10},
+	{0x06, 0x7, 1, X86_EAX, 1U << 0 | 1U << 1 | 1U << 2 | 1U << 4 | 1U << 23},
+	{0x06, 0x7, 1, X86_EDX, 1U << 4 | 1U << 5 | 1U << 10},
+	{0x06, 0x80000001, 0, X86_ECX, 1U << 11 | 1U << 16},
+	/* AVX-512 */
+	{0xe6, 0x7, 0, X86_EBX,
+	 1U << 16 | 1U << 17 | 1U << 21 | 1U << 26 | 1U << 27 | 1U << 28 | 1U << 30 | 1U << 31},
+	{0xe6, 0x7, 0, X86_ECX, 1U << 1 | 1U << 6 | 1U << 11 | 1U << 12 | 1U << 14},
+	{0xe6, 0x7, 0, X86_EDX, 1U << 2 | 1U << 3 | 1U << 8 | 1U << 23},
+	{0xe6, 0x7, 1, X86_EAX, 1U << 5},
+	/* protection keys */
+	{0x200, 0x7, 0, X86_ECX, 1U << 3},
+};
+
+static void drop_state_users(struct kvm_cpuid2 *cpuid)
+{
+	uint64_t xcr0 = x86_cpuid_xcr0(cpuid);
+
+	for (size_t i = 0; i < ARRAY_SIZE(state_users); i++) {
+		struct kvm_cpuid_entry2 *leaf =
+			find(cpuid, state_users[i].function, state_users[i].index);
+
+		if (leaf && (xcr0 & state_users[i].xcr0) != state_users[i].xcr0)
+			*reg_of(leaf, state_users[i].reg) &= ~state_users[i].bits;
+	}
+}
+
 static void limit_xsave(struct kvm_cpuid2 *cpuid)
 {
 	struct kvm_cpuid_entry2 *leaf = find(cpuid, 0xd, 0);
@@ -431,6 +468,7 @@ static void build_host(struct kvm_cpuid2 *cpuid, const struct kvm_cpuid2 *suppor
 	set_kvm_leaves(cpuid);
 	limit_kvm_features(cpuid);
 	limit_xsave(cpuid);
+	drop_state_users(cpuid);
 	share_caches(cpuid, ncpus);
 	set_topology(cpuid, ncpus);
 }

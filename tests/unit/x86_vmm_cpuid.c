@@ -207,6 +207,22 @@ static void test_host_without_xsave_has_no_xsave_leaf(void)
 	g_assert_cmpint(x86_cpuid_build("host", host, 2, &t), ==, 0);
 	g_assert_null(x86_cpuid_find(t, 0xd, 0));
 	g_assert_cmpuint(x86_cpuid_xcr0(t), ==, 0);
+	/* Nor instructions on registers that it cannot switch on: AVX, AVX2, AVX-512, protection keys. */
+	g_assert_cmphex(x86_cpuid_find(t, 1, 0)->ecx & 1U << 28, ==, 0);
+	g_assert_cmphex(x86_cpuid_find(t, 7, 0)->ebx & (1U << 5 | 1U << 16), ==, 0);
+	g_assert_cmphex(x86_cpuid_find(t, 7, 0)->ecx & 1U << 3, ==, 0);
+	/* The others stay. */
+	g_assert_cmphex(x86_cpuid_find(t, 1, 0)->ecx & 1U << 20, !=, 0);
+}
+
+static void test_host_without_avx512_state(void)
+{
+	g_autofree struct kvm_cpuid2 *host = rich_host(true, 1), *t = NULL;
+
+	((struct kvm_cpuid_entry2 *)x86_cpuid_find(host, 0xd, 0))->eax = 0x47;
+	g_assert_cmpint(x86_cpuid_build("host", host, 1, &t), ==, 0);
+	g_assert_cmphex(x86_cpuid_find(t, 7, 0)->ebx & 1U << 16, ==, 0);
+	g_assert_cmphex(x86_cpuid_find(t, 7, 0)->ebx & 1U << 5, !=, 0);
 }
 
 static void test_check_names_what_a_target_lacks(void)
@@ -291,6 +307,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/cpuid/unknown_name", test_unknown_name_lists_the_known);
 	g_test_add_func("/cpuid/host_masks", test_host_shows_nothing_that_does_not_migrate);
 	g_test_add_func("/cpuid/host_without_xsave", test_host_without_xsave_has_no_xsave_leaf);
+	g_test_add_func("/cpuid/host_without_avx512", test_host_without_avx512_state);
 	g_test_add_func("/cpuid/check", test_check_names_what_a_target_lacks);
 	g_test_add_func("/cpuid/topology", test_topology);
 	g_test_add_func("/cpuid/golden", test_golden);
