@@ -121,7 +121,7 @@ lint: lint-shell lint-c
 lint-shell:
 	shellcheck -x $(shell git ls-files | xargs -r grep -lE '^#!.*(bash|/sh)' 2>/dev/null)
 lint-c: $(GEN)
-	tests/lint-c.sh "$(CPPFLAGS)"
+	tests/lint-c.sh
 
 deps:
 	./install-deps
