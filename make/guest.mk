@@ -50,7 +50,7 @@ $(B)/guest/guest.img: $(B)/guest/guest.elf
 .PHONY: live live-san
 LIVE_NEEDS := $(B)/guest/guest.elf
 live: $(B)/tern $(LIVE_NEEDS)
-	TERN_BUILD=$(B) $(PYTHON) -m pytest -q tests/live
+	TERN_BUILD=$(B) $(PYTHON) -m pytest -q tests/live || TERN_BUILD=$(B) $(AGAIN) tests/live
 
 live-san: $(B)/tern-san/tern $(LIVE_NEEDS)
 	@mkdir -p $(B)/tern-san/guest && cp $(B)/guest/guest.elf $(B)/tern-san/guest/

@@ -13,7 +13,7 @@ LABTESTS ?= tests/lab
 lab-check:
 	$(MAKE) ARCH=x86-64 all programs
 	$(MAKE) ARCH=arm64 all programs
-	$(PYTHON) -m pytest -q $(LABTESTS)
+	$(PYTHON) -m pytest -q $(LABTESTS) || $(AGAIN) $(LABTESTS)
 
 demo:
 	lab/demo --arch $(ARCH)
