@@ -33,39 +33,38 @@ struct kind {
 #endif
 
 /* clang-format off */
-#define Z_LOAD(n)  "ldr z" #n ", [%0, #" #n ", mul vl]\n"
-#define Z_STORE(n) "str z" #n ", [%1, #" #n ", mul vl]\n"
-#define ALL32(X)                                                                                \
-	X(0)                                                                                    \
-	X(1)                                                                                    \
-	X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) \
-		X(18) X(19) X(20) X(21) X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30)   \
-			X(31)
 #define ALL16(X) \
 	X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
+#define ALL32(X) ALL16(X) \
+	X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31)
+#define Z_LOAD(n)  "ldr z" #n ", [%0, #" #n ", mul vl]\n"
+#define Z_STORE(n) "str z" #n ", [%1, #" #n ", mul vl]\n"
 #define P_LOAD(n)  "ldr p" #n ", [x9, #" #n ", mul vl]\n"
 #define P_STORE(n) "str p" #n ", [x9, #" #n ", mul vl]\n"
-#define CLOBBER_V                                                                               \
-	"v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", \
-		"v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24",    \
-		"v25", "v26", "v27", "v28", "v29", "v30", "v31"
-/* clang-format on */
+#define CLOBBER_V \
+	"v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", \
+	"v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", \
+	"v30", "v31"
 
 static void keep_sve(const uint8_t *from, uint8_t *to, uint64_t spin)
 {
 	/* Vectors first, then the sixteen predicates at 32 vector lengths. */
-	__asm__ volatile(
-		".arch armv8-a+sve\n" ALL32(
-			Z_LOAD) "addvl x9, %0, #31\n"
-				"addvl x9, x9, #1\n" ALL16(
-					P_LOAD) "1: subs %2, %2, #1\n"
-						"b.ne 1b\n" ALL32(
-							Z_STORE) "addvl x9, %1, #31\n"
-								 "addvl x9, x9, #1\n" ALL16(P_STORE)
-		: "+r"(from), "+r"(to), "+r"(spin)
-		:
-		: "x9", "memory", "cc", CLOBBER_V);
+	__asm__ volatile(".arch armv8-a+sve\n"
+			 ALL32(Z_LOAD)
+			 "addvl x9, %0, #31\n"
+			 "addvl x9, x9, #1\n"
+			 ALL16(P_LOAD)
+			 "1: subs %2, %2, #1\n"
+			 "b.ne 1b\n"
+			 ALL32(Z_STORE)
+			 "addvl x9, %1, #31\n"
+			 "addvl x9, x9, #1\n"
+			 ALL16(P_STORE)
+			 : "+r"(from), "+r"(to), "+r"(spin)
+			 :
+			 : "x9", "memory", "cc", CLOBBER_V);
 }
+/* clang-format on */
 
 static size_t sve_bytes(void)
 {
