@@ -97,7 +97,7 @@ def pair(request, arch, guest_dir):
 
 
 @pytest.fixture
-def vm(request):
+def vm(request, arch):
     """A function that boots a guest under tern; what it has booted ends with the test."""
     started = []
 
