@@ -11,8 +11,8 @@ guest-image:
 # Every file boots its hosts once for each architecture: LABTESTS='tests/lab/test_boot.py --arch arm64' narrows it down.
 LABTESTS ?= tests/lab
 lab-check:
-	$(MAKE) ARCH=x86-64 all programs
-	$(MAKE) ARCH=arm64 all programs
+	$(MAKE) ARCH=x86-64 all programs guest
+	$(MAKE) ARCH=arm64 all programs guest
 	$(PYTHON) -m pytest -q $(LABTESTS) || $(AGAIN) $(LABTESTS)
 
 demo:

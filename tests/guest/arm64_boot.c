@@ -13,6 +13,7 @@
 #define DESC_DEVICE 0x0060000000000705ul
 #define SIZE_1G	    0x40000000ul
 #define L1_TABLES   7
+#define FDT_ROOM    0x200000ul /* as much as a device tree may have (booting.rst) */
 
 #define PL011_DR	0x00
 #define PL011_FR	0x18
@@ -195,6 +196,7 @@ void arm64_boot_main(const void *fdt)
 	memset(guest_bss_start, 0, (size_t)(guest_bss_end - guest_bss_start));
 	l1_used = 1;
 	machine.arch = "arm64";
+	machine.told_end = (uint64_t)fdt + FDT_ROOM;
 	if (!fdt_walk(fdt, take_node))
 		fatal("no device tree at 0x%lx", (uint64_t)fdt);
 	say("guest: hello arch=arm64\n");

@@ -39,6 +39,7 @@ struct machine {
 	struct extent ram[MAX_RAM]; /* free for use: without firmware's tables and this image */
 	unsigned int nram;
 	uint64_t ram_bytes;  /* all of it, as reported */
+	uint64_t told_end;   /* RAM below may hold what the VMM had to tell us, and is ours now */
 	unsigned int nvcpus; /* that can be started, the first included */
 	uint64_t clock_khz;  /* of clock_now() */
 	const char *clock_source;

@@ -22,7 +22,10 @@ struct token_record {
 
 struct token token = {.next = UINT64_MAX};
 
+#define SCAN_SECTORS 128u
+
 static struct token_record record NOINIT __attribute__((aligned(512)));
+static struct token_record scanned[SCAN_SECTORS] NOINIT __attribute__((aligned(4096)));
 static struct virtio_blk disk;
 static uint64_t value, period;
 static bool to_serial, to_disk, in_flight;
@@ -33,18 +36,28 @@ static uint64_t record_check(const struct token_record *r)
 	return (r->magic ^ r->value * 0x9e3779b97f4a7c15ul) + r->clock;
 }
 
+/* Finds the largest token in SCAN_SECTORS sectors, or in what is left of the disk. */
+static void scan(uint64_t sector)
+{
+	uint64_t left = disk.capacity_512 - sector;
+	unsigned int n = left < SCAN_SECTORS ? (unsigned int)left : SCAN_SECTORS;
+
+	if (!virtio_blk_do(&disk, VIRTIO_BLK_READ, sector, scanned, n * SECTOR_SIZE))
+		fatal("token: cannot read sector %lu", sector);
+	for (unsigned int i = 0; i < n; i++) {
+		const struct token_record *r = &scanned[i];
+
+		if (r->magic == MAGIC && r->check == record_check(r) && r->value > value)
+			value = r->value;
+	}
+}
+
 static void disk_start(void)
 {
 	if (!virtio_blk_open(&disk, 0) || !disk.capacity_512)
 		fatal("token=disk, but there is no disk that works");
-	for (uint64_t sector = 0; sector < disk.capacity_512; sector++) {
-		if (!virtio_blk_do(&disk, VIRTIO_BLK_READ, sector, &record, sizeof(record)))
-			fatal("token: cannot read sector %lu", sector);
-		if (record.magic == MAGIC && record.check == record_check(&record) &&
-		    record.value > value)
-			value = record.value;
-		console_poll();
-	}
+	for (uint64_t sector = 0; sector < disk.capacity_512; sector += SCAN_SECTORS)
+		scan(sector);
 	say("guest: token disk sectors=%lu last=%lu\n", disk.capacity_512, value);
 	memset(&record, 0, sizeof(record));
 }
