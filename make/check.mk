@@ -18,4 +18,5 @@ check:
 
 check-full: check
 	$(MAKE) fuzz FUZZ_SECONDS=300
+	$(MAKE) lab-full
 	$(MAKE) kernel-full

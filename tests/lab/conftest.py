@@ -12,7 +12,7 @@
 
 A test file may change its hosts: LAB = {"memory": 2048} at its top gives options of LabHost; a function of the
 architecture may stand there too. {"guests": False}: its hosts need no tern and no guest.
-Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME.
+Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME, --core (the tests marked core alone).
 """
 
 import os
@@ -34,7 +34,21 @@ from vm import GUEST_FILES, Vm  # noqa: E402
 def pytest_addoption(parser):
     """The choices of a test run."""
     parser.addoption("--arch", choices=kernels.ARCHES, help="test this architecture only")
+    parser.addoption("--core", action="store_true", help="only the tests marked core: what a change waits for")
     parser.addoption("--host-kernel", default="stock", help="the lab hosts' kernel: stock, patched, 6.1, a path...")
+
+
+def pytest_configure(config):
+    """The mark of the tests that every change waits for."""
+    config.addinivalue_line("markers", "core: of the short run")
+
+
+def pytest_collection_modifyitems(config, items):
+    """With --core, the rest is not for this run."""
+    if config.getoption("--core"):
+        rest = [item for item in items if not item.get_closest_marker("core")]
+        config.hook.pytest_deselected(items=rest)
+        items[:] = [item for item in items if item.get_closest_marker("core")]
 
 
 def pytest_generate_tests(metafunc):

@@ -16,6 +16,7 @@ def complaints(dmesg: str) -> list[str]:
     return [line for line in dmesg.splitlines() if BAD_WORDS.search(line) and not NOISE.search(line)]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("cpus", [1, 4])
 def test_boot(vm, arch, cpus):
     """To a shell, with all CPUs and all memory, on KVM's clock, without a complaint; then off, with exit status 0."""
@@ -31,6 +32,7 @@ def test_boot(vm, arch, cpus):
     assert guest.wait() == 0
 
 
+@pytest.mark.core
 def test_devices_use_msix(vm):
     """Every virtio device interrupts by MSI-X, and each CPU takes some of the disk's interrupts."""
     guest = vm(cpus=4, rng=True, disks=["path=/guest/root.img,readonly=on,queues=4"])
@@ -43,6 +45,7 @@ def test_devices_use_msix(vm):
     assert all(sum(map(int, row.split()[1:5])) > 0 for row in rows), rows
 
 
+@pytest.mark.core
 def test_command_and_exit(vm):
     """A guest that is given a command runs it and turns itself off."""
     guest = vm(run="echo 6 times 7 is $((6 * 7)); false")

@@ -10,6 +10,7 @@ import pytest
 from vm import QmpError
 
 
+@pytest.mark.core
 def test_pause_and_resume(vm):
     """A paused guest stands still, says so, and goes on with every byte of its memory as it was."""
     guest = vm(cpus=2, rng=True)
@@ -45,6 +46,7 @@ def test_many_pauses(vm):
     assert "disk failed" not in guest.console
 
 
+@pytest.mark.core
 def test_power_button(vm):
     """The guest's kernel sees the button and turns itself off; events tell the client in order."""
     guest = vm()

@@ -12,6 +12,7 @@ def images(lab):
     return "/home/tern/img"
 
 
+@pytest.mark.core
 def test_root_on_disk(vm, lab, images):
     """The guest lives on an ext4 disk; what it wrote is there after a power-off, and the file system is clean."""
     guest = vm(cpus=2, disks=[f"path={images}/root.img"], cmdline="tern.root=/dev/vda")
@@ -80,6 +81,7 @@ def test_an_image_in_use(vm, lab, images):
     assert third.sh("head -c 1 /dev/vda | wc -c").strip() == "1"
 
 
+@pytest.mark.core
 def test_entropy(vm):
     """/dev/hwrng is ours and gives what it should."""
     guest = vm(rng=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """tern doctor on lab hosts, whose kernels are known: it finds what is there and names what is not."""
 
+import pytest
+
 import json
 
 from lab import tern_binary
@@ -17,6 +19,7 @@ def report(lab) -> dict:
     return {check["name"]: check for check in json.loads(said.stdout)["checks"]}
 
 
+@pytest.mark.core
 def test_doctor(lab, arch, request):
     """Linux runs, every way of tracking written pages works, and KVM user faults are there with our kernel alone."""
     checks = report(lab)

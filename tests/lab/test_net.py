@@ -93,6 +93,7 @@ def test_a_tap_in_use(vm, lab, tap):
     assert second.status == 2 and name in second.stderr and second.stderr.count("\n") == 1, second
 
 
+@pytest.mark.core
 def test_passt(vm, lab):
     """Without any privilege: an address by DHCP, and the host's services at the gateway; no offloads are offered."""
     lab.run("mkdir -p /tmp/www; head -c 1048576 /dev/urandom >/tmp/www/numbers; httpd -p 127.0.0.1:8080 -h /tmp/www",
