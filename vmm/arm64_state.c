@@ -60,6 +60,8 @@ static int save_registers(struct kvm_vcpu *vcpu, struct arm64_vcpu *state)
 	for (uint64_t i = 0; !error && i < list->n; i++) {
 		uint32_t bytes = kvm_arm64_reg_bytes(list->reg[i]);
 
+		if (is_counter(list->reg[i]))
+			continue;
 		if (state->n_id == REGS_MAX || bytes > REG_MAX_BYTES ||
 		    state->n_value + bytes > VALUES_MAX) {
 			error = fail(-ENOSPC, "machine: vCPU %u has more registers than fit",
@@ -115,7 +117,7 @@ static int load_register(struct kvm_vcpu *vcpu, uint64_t id, const void *value)
 	int error = -EPERM;
 
 	if (is_counter(id))
-		return 0;
+		return refuse(vcpu, id, "it belongs to the VM, not to one vCPU");
 	if (!is_fixed(id))
 		error = kvm_arm64_set_reg(vcpu, id, value);
 	if (!error)
@@ -145,7 +147,7 @@ static int check_complete(struct kvm_vcpu *vcpu, const struct arm64_vcpu *state)
 	if (error)
 		return error;
 	for (uint64_t i = 0; !error && i < list->n; i++) {
-		if (!is_listed(state, list->reg[i]))
+		if (!is_counter(list->reg[i]) && !is_listed(state, list->reg[i]))
 			error = refuse(vcpu, list->reg[i],
 				       "this host has it and the saved VM does not");
 	}

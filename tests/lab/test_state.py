@@ -57,7 +57,6 @@ def counts(text):
     return [(int(n), int(at)) for n, at in re.findall(r"count (\d+) at (\d+)", text)]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("cpus, mode, away", [(1, "restore", 30), (4, "migrate", 0)])
 def test_linux_runs_on(lab, arch, cpus, mode, away):
     """The shell goes on counting where it was; with a restore the time away never happened."""

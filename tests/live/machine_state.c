@@ -97,7 +97,7 @@ static int read_ram(struct ram *ram, int fd)
 /* Sections that need not be the same in two saves: clocks go on; a restored guest has a new id, and is told of it. */
 static bool may_differ(const char *name, size_t len)
 {
-	static const char *const names[] = {"x86_tsc", "x86_clock", "arm64_timer", "vmgenid_state",
+	static const char *const names[] = {"x86_tsc", "x86_clock", "arm64_clock", "vmgenid_state",
 					    "power_state"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
