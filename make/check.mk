@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # `make check`: every test that this machine can run, in the order in which they say something soonest. What takes longer
-# than a change should wait for is in check-full.
+# than a change should wait for is in check-full. Fuzzing judges each change by the same inputs; check-full searches anew.
 
 # Tests that boot machines have time limits, and a busy host misses one now and then. What failed runs once more, on its
 # own, in sight; the second word counts. AGAIN has exit status 5 (nothing to run) when the first run never began.
@@ -12,7 +12,7 @@ check:
 	$(MAKE) layers fmt-check lint
 	$(MAKE) all unit docs-check
 	$(MAKE) live
-	$(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10)
+	FUZZ_SEED=$(or $(FUZZ_SEED),1) $(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10)
 	$(MAKE) lab-check
 
 check-full: check

@@ -104,15 +104,19 @@ static void finish(uint8_t *table, const char *signature, uint32_t len, uint8_t 
 
 /* ---- DSDT ---- */
 
-/* Gives the eight-byte integer Name(name) its value; each name is there exactly once. */
-static void patch_integer(uint8_t *aml, size_t len, const char *name, uint64_t value)
+/*
+ * Gives the eight-byte integer Name(name) its value; each name is there exactly once. It is looked for in the code as
+ * compiled: in `aml` a value patched earlier may look like a name.
+ */
+static void patch_integer(uint8_t *aml, const char *name, uint64_t value)
 {
 	const uint8_t name_op = 0x08, qword_prefix = 0x0e;
+	const uint8_t *code = x86_dsdt_aml_code;
 	unsigned int found = 0;
 
-	for (size_t i = 0; i + 14 <= len; i++) {
-		if (aml[i] != name_op || memcmp(aml + i + 1, name, 4) != 0 ||
-		    aml[i + 5] != qword_prefix)
+	for (size_t i = 0; i + 14 <= sizeof(x86_dsdt_aml_code); i++) {
+		if (code[i] != name_op || memcmp(code + i + 1, name, 4) != 0 ||
+		    code[i + 5] != qword_prefix)
 			continue;
 		put_le64(aml + i + 6, value);
 		found++;
@@ -139,7 +143,7 @@ static gpa_t build_dsdt(struct tables *tables, const struct x86_acpi_input *inpu
 		return 0;
 	memcpy(aml, x86_dsdt_aml_code, len);
 	for (size_t i = 0; i < ARRAY_SIZE(patches); i++)
-		patch_integer(aml, len, patches[i].name, patches[i].value);
+		patch_integer(aml, patches[i].name, patches[i].value);
 	aml[9] = 0;
 	aml[9] = checksum(aml, len);
 	return X86_ACPI + at;

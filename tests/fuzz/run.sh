@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Runs fuzz targets one after the other, each for so many seconds, and says how many found nothing. An input that breaks a
-# target is left in DIR/crashes/.   usage: run.sh DIR SECONDS NAME...
+# target is left in DIR/crashes/. FUZZ_SEED=0 searches where no run before has; any other number repeats a run as far as
+# time allows.   usage: run.sh DIR SECONDS NAME...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=$1 seconds=$2
@@ -16,7 +17,7 @@ for name in "$@"; do
 	[ -d "tests/fuzz/seeds/$name" ] && seeds=("tests/fuzz/seeds/$name")
 	# The target bounds its own time; if it hangs where it cannot see that, it is ended.
 	if timeout --kill-after=5 $((seconds + 60)) "$dir/$name" -max_total_time="$seconds" -timeout=10 \
-		-rss_limit_mb=2048 -print_final_stats=1 -close_fd_mask=1 \
+		-rss_limit_mb=2048 -seed="${FUZZ_SEED:-0}" -print_final_stats=1 -close_fd_mask=1 \
 		-artifact_prefix="$dir/crashes/$name-" "$dir/corpus/$name" "${seeds[@]}" \
 		>"$dir/$name.log" 2>&1; then
 		passed=$((passed + 1))
