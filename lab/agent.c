@@ -20,12 +20,20 @@
  * After the command has ended, what is in the pipes is still delivered, but nobody waits for their end: a daemon that
  * the command left behind may hold them open for ever.
  *
+ * Before it listens it brings up the other CPUs, for x86-64 hosts start with one (maxcpus=1 in lab.py): where several CPUs
+ * run under QEMU before 8.1, one of them may go on from a translation of code that another has just patched, and Linux
+ * dies of a breakpoint that nobody knows. So what switches code on and off (static keys) does it while one CPU runs.
+ * The last of it is KVM's own hook in the scheduler, which comes with the first VM and would go with the last: the agent
+ * keeps a VM of its own, which nobody runs.
+ *
  * The lab host is one user's own toy on a loopback port; the token only keeps neighbours from reaching the wrong one.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <grp.h>
+#include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -451,6 +459,32 @@ static int listen_on(uint16_t port)
 	return fd;
 }
 
+static void keep_vm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	/* Close-on-exec, and open until the host ends. */
+	if (kvm >= 0)
+		ioctl(kvm, KVM_CREATE_VM, 0);
+}
+
+static void start_cpus(void)
+{
+	glob_t cpus;
+
+	if (glob("/sys/devices/system/cpu/cpu*/online", 0, NULL, &cpus) != 0)
+		return;
+	for (size_t i = 0; i < cpus.gl_pathc; i++) {
+		int fd = open(cpus.gl_pathv[i], O_WRONLY | O_CLOEXEC);
+
+		if (fd >= 0 && write(fd, "1", 1) < 0)
+			perror(cpus.gl_pathv[i]);
+		if (fd >= 0)
+			close(fd);
+	}
+	globfree(&cpus);
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_child};
@@ -472,6 +506,8 @@ int main(int argc, char **argv)
 		perror("agent: listen");
 		return 1;
 	}
+	keep_vm();
+	start_cpus();
 	printf("lab: ready\n");
 	fflush(stdout);
 	for (;;) {

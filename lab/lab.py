@@ -42,9 +42,10 @@ AGENT_PORT = 7000
 QEMU = {
     # No XSAVE: QEMU's SVM does not intercept XSETBV, so KVM does not learn of a guest's XCR0 and takes it away at the
     # next exit. A guest that is offered XSAVE there complains while it boots and goes on without.
-    "x86-64": {"program": "qemu-system-x86_64", "machine": "q35", "cpu": "EPYC-Rome,+svm,+npt,-xsave", "console": "ttyS0"},
+    "x86-64": {"program": "qemu-system-x86_64", "machine": "q35", "cpu": "EPYC-Rome,+svm,+npt,-xsave", "console": "ttyS0",
+               "append": "maxcpus=1"},  # agent.c starts the others, and says why
     "arm64": {"program": "qemu-system-aarch64", "machine": "virt,virtualization=on,gic-version=3",
-              "cpu": "max,pauth-impdef=on,sme=off,sve128=on,lpa2=off", "console": "ttyAMA0"},
+              "cpu": "max,pauth-impdef=on,sme=off,sve128=on,lpa2=off", "console": "ttyAMA0", "append": ""},
 }
 
 # What a lab host loads, in this order, when its kernel has it as modules. Built-in ones are skipped by themselves.
@@ -232,7 +233,7 @@ class LabHost:
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", str(self.kernel.image), "-initrd", str(self._dir / "initramfs"),
                 "-append", f"console={qemu['console']} panic=-1 quiet loglevel=4 random.trust_cpu=on "
-                           f"lab.host={self.number} lab.token={self.token} {append}",
+                           f"lab.host={self.number} lab.token={self.token} {qemu['append']} {append}",
                 "-chardev", f"file,id=console,path={self._console}", "-serial", "chardev:console",
                 "-qmp", f"unix:{self._dir}/qmp,server=on,wait=off",
                 "-device", "virtio-rng-pci",
