@@ -18,7 +18,7 @@ def LAB(arch):
 def move(lab, guest, generation):
     """Signal it, and wait until the next process runs the VM."""
     lab.run("killall -USR1 reload", check=True)
-    guest.expect(f"reload: generation {generation}\b", 120)
+    guest.expect(rf"reload: generation {generation}\b", 120)
 
 
 def test_goes_on(lab, vm, arch):
