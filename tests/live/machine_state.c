@@ -143,12 +143,21 @@ static int compare_sections(const uint8_t *one, size_t one_len, const uint8_t *o
 		    (int)name_len, name, get_le32(one + 2 + name_len), differ, at);
 }
 
+static void keep_other(const struct run *run, const struct buf *state)
+{
+	AUTO_FD fd = open_in(run->directory, "again", O_WRONLY | O_CREAT | O_TRUNC);
+
+	if (fd >= 0 && write(fd, state->bytes, state->len) != (ssize_t)state->len)
+		log_warn("machine-state: %s/again is not whole", run->directory);
+}
+
 /*
  * Two saves of a paused machine say the same: saving changes nothing. So do a saved machine and the one that was made of
- * it: what is loaded is what was saved.
+ * it: what is loaded is what was saved. Where they do not, the second is left in DIR/again.
  */
-static int check_same(struct machine *machine, const void *bytes, size_t len)
+static int check_same(const struct run *run, const void *bytes, size_t len)
 {
+	struct machine *machine = run->machine;
 	struct reader one, other;
 	struct buf second;
 	int error;
@@ -166,6 +175,8 @@ static int check_same(struct machine *machine, const void *bytes, size_t len)
 	}
 	if (!error && (one.left || other.left || one.error || other.error))
 		error = fail(-1, "machine-state: one save has more sections than the other");
+	if (error)
+		keep_other(run, &second);
 	buf_fini(&second);
 	return error;
 }
@@ -184,7 +195,7 @@ static int save(struct run *run)
 	if (!error)
 		error = machine_save(run->machine, &state);
 	if (!error)
-		error = check_same(run->machine, state.bytes, state.len);
+		error = check_same(run, state.bytes, state.len);
 	if (!error && write(state_fd, state.bytes, state.len) != (ssize_t)state.len)
 		error = -1;
 	if (!error)
@@ -220,7 +231,7 @@ static int load(struct run *run, enum clock_mode mode)
 		return -1;
 	if (machine_load(run->machine, bytes, (size_t)len, mode))
 		return -1;
-	return check_same(run->machine, bytes, (size_t)len);
+	return check_same(run, bytes, (size_t)len);
 }
 
 static int take_options(struct config *config, int argc, char **argv)
