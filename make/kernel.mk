@@ -3,7 +3,7 @@
 # The companion kernel patch set: kernel/README.md.
 #   make kernel          the patched kernels of both architectures, into the cache
 #   make kernel-check    them and the stock ones against the regression programs, each of these against its mutants
-#   make kernel-full     everything that can be checked; takes hours
+#   make kernel-full     everything that can be checked; takes hours; goes on where it was cut off
 
 .PHONY: kernel kernel-check kernel-full
 
