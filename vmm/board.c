@@ -120,13 +120,27 @@ static void enter_worker_sandbox(void *opaque, const char *thread_class)
 		abort();
 }
 
+/* What the guest is told of a disk: the image says it once; a VM that comes from elsewhere was told already. */
+static int fix_geometry(struct config_disk *disk, const struct blk_image *image)
+{
+	if (image->size_bytes < disk->size_bytes)
+		return fail(-EINVAL, "blk: %s: it has %llu bytes, the guest's disk %llu",
+			    disk->path, (unsigned long long)image->size_bytes,
+			    (unsigned long long)disk->size_bytes);
+	if (!disk->size_bytes)
+		disk->size_bytes = image->size_bytes;
+	disk->block_bytes = image->block_bytes;
+	return 0;
+}
+
 static int add_disk(struct machine *machine, const struct virtio_env *env, unsigned int index)
 {
-	const struct config_disk *disk = &machine->config.disk[index];
+	struct config_disk *disk = &machine->config.disk[index];
 	const struct blk_image_options image = {.path = disk->path,
 						.fd = -1,
 						.readonly = disk->readonly,
 						.cached = disk->cached,
+						.block_bytes = disk->block_bytes,
 						.defer_lock = machine->incoming};
 	struct virtio_blk_options options = {
 		.serial = disk->serial,
@@ -140,6 +154,11 @@ static int add_disk(struct machine *machine, const struct virtio_env *env, unsig
 
 	if (error)
 		return error;
+	error = fix_geometry(disk, options.image);
+	if (error) {
+		blk_image_free(options.image);
+		return error;
+	}
 	snprintf(id, sizeof(id), "disk%u", index);
 	error = virtio_blk_new(&device, env, id, SLOT_DISKS + index, &options);
 	return error ? error : device_list_add(&machine->devices, device);
@@ -164,8 +183,9 @@ static int add_dirty_source(struct machine *machine, struct device *device)
 static int add_net(struct machine *machine, const struct virtio_env *env, unsigned int index)
 {
 	const struct config_net *net = &machine->config.net[index];
-	struct virtio_net_options options = {
-		.npairs = net->npairs, .offloads = net->kind == NET_TAP, .vhost = net->vhost};
+	struct virtio_net_options options = {.npairs = net->npairs,
+					     .offloads = net->offloads == OFFLOADS_ON,
+					     .vhost = net->vhost};
 	struct device *device;
 	char id[32];
 	int error = open_backend(net, &options.backend);
@@ -240,6 +260,9 @@ int board_resolve(struct config *config)
 			derive_mac(config->net[i].mac, config->name ? config->name : "", i);
 		if (!config->net[i].npairs)
 			config->net[i].npairs = 1;
+		if (config->net[i].offloads == OFFLOADS_OF_KIND)
+			config->net[i].offloads = config->net[i].kind == NET_TAP ? OFFLOADS_ON
+										 : OFFLOADS_OFF;
 	}
 	return memcmp(config->uuid, none, 16) ? 0 : make_uuid(config->uuid);
 }

@@ -21,6 +21,8 @@
 enum config_serial { SERIAL_STDIO, SERIAL_PTY, SERIAL_FILE, SERIAL_OFF };
 enum config_sandbox { SANDBOX_ON, SANDBOX_LOG, SANDBOX_OFF };
 enum config_net_kind { NET_TAP, NET_PASST };
+/* Whether a card offers checksum and segmentation offloads; OF_KIND is resolved with the machine: a tap does, passt not. */
+enum config_offloads { OFFLOADS_OF_KIND, OFFLOADS_ON, OFFLOADS_OFF };
 
 struct config_disk {
 	char *path;
@@ -28,6 +30,9 @@ struct config_disk {
 	bool cached;	  /* through the host's page cache; default O_DIRECT */
 	char serial[21];  /* at most 20 bytes */
 	uint16_t nqueues; /* 0: one per vCPU, at most 4 */
+	/* What the guest was told; no options: 0 until the image is open, or as a source said. */
+	uint32_t block_bytes; /* 512, 4096 */
+	uint64_t size_bytes;
 };
 
 struct config_net {
@@ -35,8 +40,9 @@ struct config_net {
 	char *tap; /* interface name, or NULL */
 	uint8_t mac
 		[6]; /* all zero: derived from the VM's name and the index, locally administered */
-	uint16_t npairs; /* queue pairs, 0: 1 */
-	bool vhost;	 /* use vhost-net when the host has it; default true */
+	uint16_t npairs;	       /* queue pairs, 0: 1 */
+	bool vhost;		       /* use vhost-net when the host has it; default true */
+	enum config_offloads offloads; /* no option */
 };
 
 struct config {
