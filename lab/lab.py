@@ -177,10 +177,12 @@ class LabHost:
     files: (source here, path there) pairs that the host has from the start; programs bring their shared libraries.
     network: one end of a socket pair, the cable to the other host. disks: images the host sees as /dev/vda, vdb...
     share: a folder of this machine that the host sees as /share. timeout: seconds after which all of it is killed.
+    parameters: {"kvm": "tdp_mmu=0"}, for modules as they are loaded.
     """
 
     def __init__(self, arch: str, *, host_kernel="stock", number=1, memory=1024, cpus=2, cpu=None, timeout=600.0,
-                 files=(), share=None, disks=(), append="", network=None, modules=(), tern=None):
+                 files=(), share=None, disks=(), append="", network=None, modules=(), parameters=None,
+                 tern=None):
         self.arch, self.number, self.name = arch, number, f"host{number}"
         self.token = secrets.token_hex(8)
         self.deadline = time.monotonic() + timeout
@@ -193,7 +195,7 @@ class LabHost:
         try:
             self.kernel = kernels.find(arch, host_kernel)
             wanted = [*COMMON_MODULES, *(SHARE_MODULES if share else []), *(DISK_MODULES if disks else []), *modules]
-            self._make_initramfs(files, wanted, tern)
+            self._make_initramfs(files, wanted, parameters, tern)
             self._start(memory, cpus, cpu, share, disks, append, network)
         except BaseException:
             self.close()
@@ -202,7 +204,7 @@ class LabHost:
         self._watchdog.daemon = True
         self._watchdog.start()
 
-    def _make_initramfs(self, files, modules, tern) -> None:
+    def _make_initramfs(self, files, modules, parameters, tern) -> None:
         """Write what the host runs from."""
         image = Initramfs(self.arch)
         for name in ("proc", "sys", "dev", "tmp", "run", "etc", "share", "newroot", "usr/bin", "usr/sbin", "sbin", "root"):
@@ -214,7 +216,7 @@ class LabHost:
         image.text("etc/passwd", PASSWD)
         image.text("etc/group", GROUP)
         image.text("etc/hosts", HOSTS)
-        image.modules(self.kernel, [*MODULES[self.arch], *modules])
+        image.modules(self.kernel, [*MODULES[self.arch], *modules], parameters)
         passt = kernels.debian_package("passt", self.arch) / "usr/bin"
         for program in sorted(passt.glob("passt*")):
             image.file(program, f"usr/bin/{program.name}", 0o755)
