@@ -69,6 +69,12 @@ int fail(int error, const char *format, ...)
 	return error;
 }
 
+int fail_again(int error, const char *words)
+{
+	snprintf(last_failure, sizeof(last_failure), "%s", words);
+	return error;
+}
+
 const char *fail_text(void)
 {
 	return last_failure;

@@ -28,6 +28,9 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
  */
 int fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Takes over an error whose words another thread or process has logged: keeps them for fail_text(), logs nothing. */
+int fail_again(int error, const char *words);
+
 /* The words of this thread's last fail(), "" before the first; valid until its next fail(). */
 const char *fail_text(void);
 /* Forgets them (before a control command runs). */

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +29,9 @@
 #define IO     (1U << SANDBOX_IO)
 #define WORKER (1U << SANDBOX_WORKER)
 #define BROKER (1U << SANDBOX_BROKER)
+#define MOVER  (1U << SANDBOX_MOVER)
 #define VM     (MAIN | VCPU | IO | WORKER)
-#define ALL    (VM | BROKER)
+#define ALL    (VM | BROKER | MOVER)
 
 /* clang-format off */
 static const struct rule {
@@ -41,7 +43,7 @@ static const struct rule {
 	{ALL,		SCMP_SYS(brk),		"malloc"},
 	{ALL,		SCMP_SYS(munmap),	"free, and mappings given back"},
 	{ALL,		SCMP_SYS(mremap),	"realloc of large blocks"},
-	{VM,		SCMP_SYS(madvise),	"malloc trims its arenas; guest memory is given back"},
+	{VM | MOVER,	SCMP_SYS(madvise),	"malloc trims its arenas; guest memory is given back"},
 	/* threads and signals */
 	{ALL,		SCMP_SYS(futex),	"mutexes and condition variables"},
 	{ALL,		SCMP_SYS(rt_sigreturn),	"the kick signal's handler returns"},
@@ -53,9 +55,9 @@ static const struct rule {
 	{ALL,		SCMP_SYS(tgkill),	"kicks a vCPU out of the guest; abort()"},
 	{ALL,		SCMP_SYS(exit),		"a thread ends"},
 	{ALL,		SCMP_SYS(exit_group),	"the process ends"},
-	{VM,		SCMP_SYS(sched_yield),	"waits for a thread that is about to park"},
-	{VM,		SCMP_SYS(rseq),		"glibc unregisters a thread that ends"},
-	{VM,		SCMP_SYS(set_robust_list), "glibc, a thread that ends"},
+	{VM | MOVER,	SCMP_SYS(sched_yield),	"waits for a thread that is about to park"},
+	{VM | MOVER,	SCMP_SYS(rseq),		"glibc, a thread that begins or ends"},
+	{VM | MOVER,	SCMP_SYS(set_robust_list), "glibc, a thread that begins or ends"},
 	/* time */
 	{ALL,		SCMP_SYS(clock_gettime), "without a vDSO"},
 	{ALL,		SCMP_SYS(gettimeofday),	"without a vDSO"},
@@ -67,9 +69,9 @@ static const struct rule {
 	{MAIN | IO,	SCMP_SYS(epoll_wait),	"the event loop"},
 	{MAIN | IO,	SCMP_SYS(epoll_pwait),	"the event loop"},
 	{MAIN | IO | VCPU, SCMP_SYS(epoll_ctl),	"a queue is switched on: its doorbell is watched"},
-	{VM | BROKER,	SCMP_SYS(poll),		"bounded waits for a peer; a disk is drained; a masked vector's pending bit"},
-	{VM | BROKER,	SCMP_SYS(ppoll),	"the same, as some C libraries make it"},
-	{MAIN | VCPU | IO, SCMP_SYS(eventfd2),	"a vector or queue is given its doorbell"},
+	{VM | BROKER | MOVER, SCMP_SYS(poll),		"bounded waits for a peer; a disk is drained; a masked vector's pending bit"},
+	{VM | BROKER | MOVER, SCMP_SYS(ppoll),	"the same, as some C libraries make it"},
+	{MAIN | VCPU | IO | MOVER, SCMP_SYS(eventfd2), "a vector or queue is given its doorbell; data threads wake the mover"},
 	/* descriptors that are open already */
 	{ALL,		SCMP_SYS(read),		"eventfds, taps, serial input"},
 	{ALL,		SCMP_SYS(write),	"eventfds, taps, logs, serial output"},
@@ -78,10 +80,12 @@ static const struct rule {
 	{ALL,		SCMP_SYS(close),	"a connection or queue ends"},
 	{ALL,		SCMP_SYS(fcntl),	"locks on images; non-blocking descriptors"},
 	{MAIN,		SCMP_SYS(fadvise64),	"an image that changed hands: its cache is dropped"},
-	{VM,		SCMP_SYS(lseek),	"reads /proc/self/smaps again"},
+	{VM | MOVER,	SCMP_SYS(lseek),	"reads /proc/self/smaps again; finds holes in guest RAM"},
 	{VM,		SCMP_SYS(fstat),	"an image's size is read again; stdio"},
 	{VM,		SCMP_SYS(newfstatat),	"fstat, as glibc makes it"},
-	{VM,		SCMP_SYS(getrandom),	"virtio-rng; a new generation id"},
+	{VM | MOVER,	SCMP_SYS(getrandom),	"virtio-rng; a new generation id; a migration's session"},
+	{MAIN,		SCMP_SYS(memfd_create),	"memory shared with a mover"},
+	{MAIN,		SCMP_SYS(ftruncate),	"memory shared with a mover"},
 	/* disks */
 	{IO | MAIN,	SCMP_SYS(io_uring_enter), "disk requests"},
 	{IO | MAIN | WORKER, SCMP_SYS(preadv),	"disk requests without io_uring"},
@@ -94,20 +98,32 @@ static const struct rule {
 	{IO | MAIN | WORKER, SCMP_SYS(fsync),	"flush"},
 	{IO | MAIN | WORKER, SCMP_SYS(fallocate), "discard and write zeroes; ballooned memory"},
 	/* sockets */
-	{MAIN,		SCMP_SYS(accept4),	"clients of the control socket"},
-	{MAIN | BROKER,	SCMP_SYS(getsockopt),	"a client's credentials; a connection's state"},
-	{MAIN | BROKER,	SCMP_SYS(setsockopt),	"a connection's limits"},
-	{MAIN | IO | BROKER, SCMP_SYS(sendmsg),	"replies; descriptors between VMM and broker; packets"},
-	{MAIN | IO | BROKER, SCMP_SYS(recvmsg),	"requests; descriptors between VMM and broker; packets"},
-	{MAIN | IO | BROKER, SCMP_SYS(sendto),	"replies; packets"},
-	{MAIN | IO | BROKER, SCMP_SYS(recvfrom), "requests; packets"},
-	{MAIN | IO | BROKER, SCMP_SYS(shutdown), "a connection ends"},
+	{MAIN | MOVER,	SCMP_SYS(accept4),	"clients of the control socket; sources"},
+	{MAIN | BROKER | MOVER, SCMP_SYS(getsockopt), "a client's credentials; a connection's state"},
+	{MAIN | BROKER | MOVER, SCMP_SYS(setsockopt), "a connection's limits"},
+	{MAIN | IO | BROKER | MOVER, SCMP_SYS(sendmsg),	"replies; descriptors between VMM and broker; packets; pages"},
+	{MAIN | IO | BROKER | MOVER, SCMP_SYS(recvmsg),	"requests; descriptors between VMM and broker; packets; pages"},
+	{MAIN | IO | BROKER | MOVER, SCMP_SYS(sendto),	"replies; packets; records"},
+	{MAIN | IO | BROKER | MOVER, SCMP_SYS(recvfrom), "requests; packets; records"},
+	{MAIN | IO | BROKER | MOVER, SCMP_SYS(shutdown), "a connection ends"},
+	{MOVER,		SCMP_SYS(socket),	"a source asks a target again"},
+	{MOVER,		SCMP_SYS(connect),	"a source asks a target again"},
 	/* children that were started before the sandbox closed */
 	{MAIN | BROKER,	SCMP_SYS(wait4),	"the end of the broker and of passt"},
 	{MAIN | BROKER,	SCMP_SYS(waitid),	"the end of the broker and of passt"},
 	{MAIN,		SCMP_SYS(kill),		"ends passt with its VM"},
 	{MAIN,		SCMP_SYS(pidfd_send_signal), "ends passt with its VM"},
-	/* what only the broker may */
+	/* what only the broker may, and a mover before it enters its own class */
+	{BROKER,	SCMP_SYS(clone),	"a mover is forked"},
+	{BROKER,	SCMP_SYS(socketpair),	"the links of a mover"},
+	{BROKER,	SCMP_SYS(bind),		"a target listens"},
+	{BROKER,	SCMP_SYS(listen),	"a target listens"},
+	{BROKER,	SCMP_SYS(getsockname),	"the port that a target got"},
+	{MOVER,		SCMP_SYS(unlink),	"a UNIX socket that nobody listens on any more"},
+	{MOVER,		SCMP_SYS(unlinkat),	"the same, where there is no unlink"},
+	{BROKER,	SCMP_SYS(close_range),	"a mover keeps what is its own"},
+	{BROKER,	SCMP_SYS(prctl),	"a mover narrows its sandbox"},
+	{BROKER,	SCMP_SYS(seccomp),	"a mover narrows its sandbox"},
 	{BROKER,	SCMP_SYS(openat),	"opens what the control socket names"},
 	{BROKER,	SCMP_SYS(fstat),	"what kind of file it opened"},
 	{BROKER,	SCMP_SYS(newfstatat),	"what kind of file it opened"},
@@ -142,37 +158,53 @@ static const struct prctl_rule {
 /* A thread of this class maps and protects memory, but never executable memory. */
 static const int exec_rules[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
 
+/*
+ * A mover makes threads when a migration begins, and never a process. The flags of clone3(2) are in memory, where a filter
+ * does not see them: it is said not to exist, and the C library then makes the older call.
+ */
+static int add_thread_rules(scmp_filter_ctx filter, unsigned int classes)
+{
+	int error = 0;
+
+	if (classes & (MOVER | BROKER))
+		error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	if (!error && classes & MOVER && !(classes & BROKER))
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+					 SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+	return error;
+}
+
 struct sandbox {
 	enum config_sandbox mode;
 	struct sock_fprog program[SANDBOX_CLASSES];
 };
 
-static int add_rules(scmp_filter_ctx filter, unsigned int class_bit)
+static int add_rules(scmp_filter_ctx filter, unsigned int classes)
 {
 	int error = 0;
 
 	for (size_t i = 0; !error && i < ARRAY_SIZE(rules); i++) {
-		if (rules[i].classes & class_bit)
+		if (rules[i].classes & classes)
 			error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, rules[i].call, 0);
 		/* A call that this architecture does not have. */
 		if (error == -EDOM)
 			error = 0;
 	}
 	for (size_t i = 0; !error && i < ARRAY_SIZE(ioctl_rules); i++) {
-		if (ioctl_rules[i].classes & class_bit)
+		if (ioctl_rules[i].classes & classes)
 			error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 						 SCMP_A1(SCMP_CMP_MASKED_EQ, 0xff00,
 							 (unsigned int)ioctl_rules[i].type << 8));
 	}
 	for (size_t i = 0; !error && i < ARRAY_SIZE(prctl_rules); i++) {
-		if (prctl_rules[i].classes & class_bit)
+		if (prctl_rules[i].classes & classes)
 			error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
 						 SCMP_A0(SCMP_CMP_EQ, prctl_rules[i].option));
 	}
 	for (size_t i = 0; !error && i < ARRAY_SIZE(exec_rules); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, exec_rules[i], 1,
 					 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	return error;
+	return error ? error : add_thread_rules(filter, classes);
 }
 
 /* libseccomp hands its program out through a descriptor; a memfd is one that touches no file system. */
@@ -198,6 +230,12 @@ static int export_program(scmp_filter_ctx filter, struct sock_fprog *program)
 	return 0;
 }
 
+/* A mover is forked from the broker, whose filter stays on it: what movers may do the broker must be allowed. */
+static unsigned int classes_of(enum sandbox_class class)
+{
+	return class == SANDBOX_BROKER ? BROKER | MOVER : 1U << class;
+}
+
 static int compile(struct sandbox *sandbox, enum sandbox_class class)
 {
 	uint32_t otherwise = sandbox->mode == SANDBOX_LOG ? SCMP_ACT_LOG : SCMP_ACT_KILL_PROCESS;
@@ -209,7 +247,7 @@ static int compile(struct sandbox *sandbox, enum sandbox_class class)
 	/* A binary tree: the calls of a data path are found in a handful of steps. */
 	error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (!error)
-		error = add_rules(filter, 1U << class);
+		error = add_rules(filter, classes_of(class));
 	if (!error)
 		error = export_program(filter, &sandbox->program[class]);
 	seccomp_release(filter);

@@ -16,7 +16,8 @@ enum sandbox_class {
 	SANDBOX_VCPU,	/* KVM_RUN and the register accesses of devices */
 	SANDBOX_IO,	/* the I/O loops of devices */
 	SANDBOX_WORKER, /* blocking disk requests, where io_uring is not to be had */
-	SANDBOX_BROKER, /* opens paths for the others */
+	SANDBOX_BROKER, /* opens paths for the others, and forks movers, which have its calls until they enter theirs */
+	SANDBOX_MOVER, /* moves a VM: connections, guest RAM, no path and no new process */
 	SANDBOX_CLASSES,
 };
 

@@ -32,7 +32,7 @@ static void test_open(void)
 	char bytes[3];
 	int fd;
 
-	g_assert_cmpint(broker_start(&broker, sandbox), ==, 0);
+	g_assert_cmpint(broker_start(&broker, sandbox, NULL), ==, 0);
 	g_assert_cmpint(broker_open(&broker, BROKER_READ, path, &fd), ==, -ENOENT);
 	g_assert_nonnull(strstr(fail_text(), path));
 	g_assert_cmpint(broker_open(&broker, BROKER_CREATE, path, &fd), ==, 0);
@@ -62,7 +62,7 @@ static void test_garbage(void)
 	int32_t answer;
 	int fd;
 
-	g_assert_cmpint(broker_start(&broker, sandbox), ==, 0);
+	g_assert_cmpint(broker_start(&broker, sandbox, NULL), ==, 0);
 	g_assert_cmpint(send(broker.fd, "garbage", 7, 0), ==, 7);
 	g_assert_cmpint(recv(broker.fd, &answer, sizeof(answer), 0), ==, sizeof(answer));
 	g_assert_cmpint(answer, ==, -EINVAL);
@@ -89,7 +89,7 @@ static void test_ends_with_vmm(void)
 		dup2(pipe_fds[1], STDERR_FILENO);
 		close(pipe_fds[0]);
 		close(pipe_fds[1]);
-		if (broker_start(&broker, sandbox))
+		if (broker_start(&broker, sandbox, NULL))
 			_exit(1);
 		raise(SIGKILL);
 	}
@@ -107,7 +107,7 @@ static void test_dead_broker(void)
 	struct broker broker;
 	int fd;
 
-	g_assert_cmpint(broker_start(&broker, sandbox), ==, 0);
+	g_assert_cmpint(broker_start(&broker, sandbox, NULL), ==, 0);
 	kill(broker.pid, SIGKILL);
 	g_assert_cmpint(broker_open(&broker, BROKER_READ, "/dev/null", &fd), !=, 0);
 	g_assert_cmpint(broker_open(&broker, BROKER_READ, "/dev/null", &fd), !=, 0);

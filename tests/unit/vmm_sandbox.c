@@ -76,14 +76,14 @@ static const struct {
 	unsigned int allowed; /* mask of classes */
 } calls[] = {
 	{"openat", call_open, 1U << SANDBOX_BROKER},
-	{"socket", call_socket, 0},
+	{"socket", call_socket, 1U << SANDBOX_BROKER | 1U << SANDBOX_MOVER},
 	{"execve", call_execve, 0},
 	{"mmap executable", call_map_code, 0},
 	{"mmap data", call_map_data, ~0U},
 	{"KVM ioctl", call_kvm_ioctl, 1U << SANDBOX_MAIN | 1U << SANDBOX_VCPU | 1U << SANDBOX_IO},
 	{"another ioctl", call_mount_ioctl, 0},
 	{"ptrace", call_ptrace, 0},
-	{"clone", call_clone, 0},
+	{"clone", call_clone, 1U << SANDBOX_BROKER},
 	{"write", call_write, ~0U},
 };
 
