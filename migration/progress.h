@@ -27,11 +27,11 @@ void migration_params_init(struct migration_params *params);
 /* In the order in which they come; the last four end a migration. */
 enum migration_phase {
 	PHASE_NONE,
-	PHASE_CONNECT, /* connections, hello, configuration */
-	PHASE_ROUNDS,  /* the guest runs */
-	PHASE_SWITCH,  /* paused: last pages and state, up to READY */
+	PHASE_CONNECT,	/* connections, hello, configuration */
+	PHASE_ROUNDS,	/* the guest runs */
+	PHASE_SWITCH,	/* paused: last pages and state, up to READY */
 	PHASE_HANDOVER, /* OWN may have been sent */
-	PHASE_DOUBT,   /* OWN was sent, the answer is lost; asked for again and again */
+	PHASE_DOUBT,	/* OWN was sent, the answer is lost; asked for again and again */
 	PHASE_COMPLETED,
 	PHASE_FAILED,
 	PHASE_CANCELLED,
@@ -41,15 +41,15 @@ const char *migration_phase_name(enum migration_phase phase);
 
 struct migration_progress {
 	enum migration_phase phase;
-	uint32_t round;		 /* the one being sent, from 0 */
-	uint64_t pages_total;	 /* of the VM */
-	uint64_t pages_left;	 /* of this round */
+	uint32_t round;			 /* the one being sent, from 0 */
+	uint64_t pages_total;		 /* of the VM */
+	uint64_t pages_left;		 /* of this round */
 	uint64_t pages_data, pages_zero; /* sent so far, each time they were */
-	uint64_t pages_again;	 /* of these, sent after round 0 */
-	uint64_t bytes;		 /* written to connections so far */
-	uint64_t send_rate;	 /* bytes a second, measured over the last round */
-	uint64_t dirty_rate;	 /* pages a second, same */
-	uint64_t expected_downtime_us; /* if it switched over now; UINT64_MAX: not known yet */
+	uint64_t pages_again;		 /* of these, sent after round 0 */
+	uint64_t bytes;			 /* written to connections so far */
+	uint64_t send_rate;		 /* bytes a second, measured over the last round */
+	uint64_t dirty_rate;		 /* pages a second, same */
+	uint64_t expected_downtime_us;	 /* if it switched over now; UINT64_MAX: not known yet */
 	uint64_t elapsed_us;
 	/* The downtime and its parts; 0 until there. */
 	uint64_t downtime_us, pause_us, harvest_us, pages_us, state_us, handover_us, resume_us;
