@@ -29,6 +29,8 @@ struct incoming_owner {
 	void (*drop)(void *opaque, const char *text);
 	/* It runs here. */
 	void (*taken)(void *opaque);
+	/* Nobody can be received any more; a machine that build() made is not needed. Text: why. */
+	void (*over)(void *opaque, const char *text);
 	/* READY, but the source is lost: the VM waits, paused, for incoming_resolve(). */
 	void (*doubt)(void *opaque, const char *text);
 };

@@ -11,6 +11,7 @@
  * lost. Bits that arrive together are answered by importance: an error ends the machine whatever else was asked. A
  * request that finds the machine paused by a user is answered all the same: it is reset, or over, and stays paused.
  */
+#include <assert.h>
 #include <errno.h>
 
 #include "base/log.h"
@@ -89,6 +90,30 @@ int machine_start(struct machine *machine)
 	return 0;
 }
 
+int machine_adopt(struct machine *machine)
+{
+	int error;
+
+	if (machine->status != MACHINE_INMIGRATE || !machine->loaded)
+		return refuse(machine, "take over without its state");
+	error = machine_acquire_disks(machine);
+	if (error)
+		return error;
+	machine->status = MACHINE_PAUSED;
+	return 0;
+}
+
+void machine_hold(struct machine *machine, bool hold)
+{
+	machine->held = hold;
+}
+
+void machine_leave(struct machine *machine)
+{
+	assert(machine->held && machine->status == MACHINE_PAUSED);
+	machine->status = MACHINE_POSTMIGRATE;
+}
+
 int machine_pause(struct machine *machine)
 {
 	int error;
@@ -111,6 +136,8 @@ int machine_resume(struct machine *machine)
 		return 0;
 	if (machine->status != MACHINE_PAUSED)
 		return refuse(machine, "resume");
+	if (machine->held)
+		return fail(-EBUSY, "machine: cannot resume: the VM is being moved");
 	run(machine);
 	tell(machine, MACHINE_EVENT_RESUME, false);
 	return 0;
@@ -155,6 +182,8 @@ int machine_reset(struct machine *machine)
 {
 	if (is_final(machine) || machine->status == MACHINE_INMIGRATE)
 		return refuse(machine, "reset");
+	if (machine->held)
+		return fail(-EBUSY, "machine: cannot reset: the VM is being moved");
 	return reset(machine, false);
 }
 

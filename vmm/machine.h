@@ -74,12 +74,24 @@ int machine_powerdown(struct machine *machine) must_check; /* presses the power 
 void machine_shutdown(struct machine *machine);
 
 /*
+ * A migration's part of the lifecycle. hold: a paused machine stays as it is, whoever asks (-EBUSY), until it is let go
+ * of. leave: it lives elsewhere now (postmigrate); it must be paused and its disks released. adopt: instead of
+ * machine_start(), for one that was paused where it came from: it takes the disks and is paused here.
+ */
+void machine_hold(struct machine *machine, bool hold);
+void machine_leave(struct machine *machine);
+int machine_adopt(struct machine *machine) must_check;
+
+/*
  * Everything but RAM, of a paused machine / into one that has never run and whose RAM is in place. Sections as in
  * base/state.h. The mode says what clocks do, and whether the guest gets a new generation ID (CLOCK_RESTORE).
  */
 int machine_save(struct machine *machine, struct buf *out) must_check;
 int machine_load(struct machine *machine, const void *bytes, size_t len,
 		 enum clock_mode mode) must_check;
+
+int machine_save_told(struct machine *machine, struct buf *out) must_check;
+int machine_check_told(struct machine *machine, const void *bytes, size_t len) must_check;
 
 /*
  * The disks' part of a hand-over, on a paused (release) or loaded and not yet started machine (acquire). release: all is on

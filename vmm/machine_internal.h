@@ -37,6 +37,7 @@ struct machine {
 	bool devices_paused; /* device_list_pause() holds */
 	bool ran;	     /* a vCPU has run: RAM is not fresh, clocks tell of pauses */
 	bool loaded;	     /* machine_load() succeeded */
+	bool held;	     /* it is being moved: nobody else resumes or resets it */
 	bool has_buses;
 
 	struct kvm_host host;
