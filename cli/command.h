@@ -39,6 +39,7 @@ int command_status(int argc, char **argv);
 int command_simple(int argc, char **argv); /* pause, resume, powerdown, reset */
 int command_stop(int argc, char **argv);
 int command_console(int argc, char **argv);
+int command_inspect(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 int command_version(int argc, char **argv);

@@ -33,6 +33,9 @@ static const struct command commands[] = {
 	{"console", "VM", "attach to a VM's serial console",
 	 "The VM must have been started with --serial pty. Ctrl-A x leaves, Ctrl-A h\n"
 	 "shows the keys.\n" VM_TEXT, command_console},
+	{"inspect", "[--verify] FILE", "show what a saved VM's file, or a recorded migration, holds",
+	 "Of a saved VM: header, configuration, disks and state, field by field; with\n"
+	 "--verify each page is read and checked. Of a migration: one recorded connection.", command_inspect},
 	{"doctor", "[--json]", "try what this host can do",
 	 "Each line: a name, yes, partly, no or unknown, and what was seen; then what\n"
 	 "tern does instead and how to fix it. Exit status 0: VMs can be run here.", command_doctor},

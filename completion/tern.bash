@@ -67,7 +67,7 @@ _tern_run()
 _tern()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="run list status pause resume powerdown reset stop console doctor help version"
+	local commands="run list status pause resume powerdown reset stop console inspect doctor help version"
 
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
@@ -87,6 +87,10 @@ _tern()
 		;;
 	pause | resume | powerdown | reset | console)
 		mapfile -t COMPREPLY < <(compgen -W "$(_tern_vms)" -- "$cur")
+		;;
+	inspect)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur"; compgen -W "--verify" -- "$cur")
 		;;
 	list | doctor)
 		mapfile -t COMPREPLY < <(compgen -W "--json" -- "$cur")

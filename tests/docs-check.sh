@@ -33,7 +33,7 @@ for option in "${options[@]}"; do
 done
 # shellcheck disable=SC2016  # a literal dollar sign
 while read -r option; do
-	[[ " ${options[*]} quiet help force timeout json " == *" $option "* ]] || complain "completion knows --$option, tern does not"
+	[[ " ${options[*]} quiet help force timeout json verify " == *" $option "* ]] || complain "completion knows --$option, tern does not"
 done < <(grep -o -- '--[a-z][a-z-]*' completion/tern.bash | sed 's/^--//' | sort -u)
 
 while read -r name; do

@@ -62,6 +62,7 @@ RULES = {
     "final": "STATE names the last round",
     "state": "STATE's body has its checksum",
     "damaged": "no page is damaged when the target is ready",
+    "ram-hash": "memory after a round is what RAM_HASH says",
     "between": "what depends on another connection comes after it",
     "handover": "OWN after READY; one answer, always the same; DONE after it",
 }
@@ -215,7 +216,10 @@ def parse_config(head):
 
 
 def parse_state(head):
-    return {"final_round": head.u32(), "xxh3": head.u64()}
+    fields = {"final_round": head.u32(), "flags": head.u32(), "xxh3": head.u64()}
+    if fields["flags"] & ~1:
+        raise Broken("field", f"flags {fields['flags']:#x}")
+    return fields
 
 
 def parse_session(head):
@@ -237,8 +241,12 @@ def parse_round_done(head):
     return {"round": head.u32(), "damaged": head.u64()}
 
 
-def parse_session_ns(head):
-    return {"session": head.session(), "nanoseconds": head.u64()}
+def parse_ram_hash(head):
+    return {"round": head.u32(), "xxh3": head.u64()}
+
+
+def parse_session_us(head):
+    return {"session": head.session(), "microseconds": head.u64()}
 
 
 def parse_session_text(head):
@@ -278,13 +286,14 @@ TYPES = {
     4: Type("OWN", {CONTROL_S}, parse_session, 0),
     5: Type("DONE", {CONTROL_S, ASK_S}, parse_session, 0),
     6: Type("CANCEL", {CONTROL_S}, parse_text("why"), 0),
+    8: Type("RAM_HASH", {CONTROL_S}, parse_ram_hash, 0),
     7: Type("ASK", {ASK_S}, parse_session, 0),
     32: Type("HELLO_OK", {CONTROL_T}, parse_hello_ok, 0),
     33: Type("CONFIG_OK", {CONTROL_T}, parse_text("warnings"), 0),
     34: Type("REFUSE", {CONTROL_T}, parse_text("why"), 0),
     35: Type("ROUND_DONE", {CONTROL_T}, parse_round_done, 0),
-    36: Type("READY", {CONTROL_T}, parse_session_ns, 0),
-    37: Type("TAKEN", {CONTROL_T, ASK_T}, parse_session_ns, 0),
+    36: Type("READY", {CONTROL_T}, parse_session_us, 0),
+    37: Type("TAKEN", {CONTROL_T, ASK_T}, parse_session_us, 0),
     38: Type("REFUSED_OWN", {CONTROL_T, ASK_T}, parse_session_text, 0),
     39: Type("UNKNOWN", {ASK_T}, parse_session, 0),
     64: Type("HEARTBEAT", {CONTROL_S, CONTROL_T, ASK_S, ASK_T}, lambda head: {}, 0),
@@ -298,7 +307,8 @@ ORDER = {
     CONTROL_S: {
         "": {"HELLO"},
         "HELLO": {"CONFIG", "CANCEL", "end"},
-        "CONFIG": {"STATE", "CANCEL", "end"},
+        "CONFIG": {"RAM_HASH", "STATE", "CANCEL", "end"},
+        "RAM_HASH": {"RAM_HASH", "STATE", "CANCEL", "end"},
         "STATE": {"OWN", "CANCEL", "end"},
         "OWN": {"DONE", "end"},
         "DONE": {"end"},
@@ -526,6 +536,8 @@ class Checker:
                 if kind == DATA:
                     fits = xxhash.xxh3_64_intdigest(record.body[at : at + PAGE]) == self.hash_at(fields, at)
                     at += PAGE
+                if self.keep:
+                    self.memory[round_number].append((page, record.body[at - PAGE : at] if kind == DATA else None))
                 if fits:
                     self.damaged[round_number].discard(page)
                     self.mended[round_number].add(page)
@@ -562,6 +574,8 @@ class Checker:
 
     def check_data(self, config):
         self.npages = sum(size for _, size in config.fields["regions"]) // PAGE
+        self.keep = self.find("control.s2t", "RAM_HASH") is not None
+        self.memory = collections.defaultdict(list)  # round -> [(page, its bytes, or None: zeros)]
         self.named = bytearray(self.npages)
         self.damaged = collections.defaultdict(set)
         self.mended = collections.defaultdict(set)
@@ -602,6 +616,22 @@ class Checker:
         if expected < self.rounds and not self.cut:
             self.broken("round-done", "control.t2s", f"round {expected} is not acknowledged")
         return damaged, expected
+
+    def check_ram_hash(self):
+        """Plays the rounds into memory; every page is named in round 0, so that nothing of it is unknown."""
+        hashes = {
+            record.fields["round"]: record.fields["xxh3"]
+            for record in self.streams["control.s2t"]
+            if record.name == "RAM_HASH"
+        }
+        memory = bytearray(self.npages * PAGE)
+        for number in range(self.rounds):
+            for page, data in self.memory[number]:
+                memory[page * PAGE : (page + 1) * PAGE] = data if data is not None else bytes(PAGE)
+            if number in hashes and xxhash.xxh3_64_intdigest(memory) != hashes.pop(number):
+                self.broken("ram-hash", "data", f"memory after round {number} is another")
+        if hashes and not self.cut:
+            self.broken("ram-hash", "control.s2t", f"RAM_HASH of rounds that were not sent: {sorted(hashes)}")
 
     def check_final(self, state, ready, damaged, acknowledged):
         if state:
@@ -691,7 +721,8 @@ class Checker:
     def check_channels(self, hello, hello_ok):
         self.nchannels = hello.fields["channels"]
         if hello_ok:
-            self.nchannels = min(self.nchannels, hello_ok.fields["most_channels"])
+            if self.nchannels > hello_ok.fields["most_channels"] and self.find("control.s2t", "CONFIG"):
+                self.broken("channel", "control.s2t: CONFIG", f"{self.nchannels} channels are more than the target takes")
             if not hello.fields["oldest"] <= hello_ok.fields["version"] <= hello.fields["version"]:
                 self.broken("field", "control.t2s: HELLO_OK", f"version {hello_ok.fields['version']}")
         there = {name for name in self.streams if name.startswith("data")}
@@ -728,6 +759,8 @@ class Checker:
         elif config:
             self.check_data(config)
             damaged, acknowledged = self.check_round_done()
+            if self.keep:
+                self.check_ram_hash()
             self.check_final(state, ready, damaged, acknowledged)
         self.check_handover(ready)
         self.check_between()

@@ -23,7 +23,7 @@ SESSION = bytes(range(16))
 OTHER_SESSION = bytes(16)
 REGIONS = ((0, 4 << 20), (1 << 32, 2 << 20))
 NPAGES = sum(size for _, size in REGIONS) // 4096
-HELLO, CONFIG, STATE, OWN, DONE, CANCEL, ASK = range(1, 8)
+HELLO, CONFIG, STATE, OWN, DONE, CANCEL, ASK, RAM_HASH = range(1, 9)
 HELLO_OK, CONFIG_OK, REFUSE, ROUND_DONE, READY, TAKEN, REFUSED_OWN, UNKNOWN = range(32, 40)
 HEARTBEAT, DATA_HELLO, PAGES, ROUND_END = range(64, 68)
 DATA, ZERO, DISCARDED = range(3)
@@ -123,7 +123,7 @@ def config(regions=REGIONS, json=b'{"cpus": 1}', told=section("cpuid", [(1, 4, [
 
 
 def state(body, final):
-    return struct.pack("<IQ", final, h64(body)), body
+    return struct.pack("<IIQ", final, 0, h64(body)), body
 
 
 def good():
@@ -209,23 +209,26 @@ def refused():
 
 def fewer_channels():
     """The target takes only one of two."""
-    r = good()
+    r = refused()
+    r.events = r.events[:2]
     r.find("control.t2s", HELLO_OK).head = struct.pack("<HI", 1, 1) + text("")
-    r.remove(r.find("data1.s2t", DATA_HELLO))
-    counts = [1536, 2, 3]
-    for event in list(r.events):
-        if event.file == "data1.s2t" and event.kind == ROUND_END:
-            r.remove(event)
-        elif event.kind == ROUND_END:
-            number = struct.unpack_from("<I", event.head)[0]
-            r.remove(event)
-            r.insert_after(r.events[r.events.index(r.find("control.t2s", ROUND_DONE, number)) - 1],
-                           "data0.s2t", ROUND_END, round_end(number, counts[number]))  # fmt: skip
-        event.file = event.file.replace("data1", "data0")
+    r.add("control.s2t", CANCEL, text("one channel is not enough"))
     return r
 
 
-@pytest.mark.parametrize("make", [asked, cancelled, dry_run, refused, fewer_channels], ids=lambda make: make.__name__)
+def hashed():
+    """With the hash of all memory in the final round."""
+    r = good()
+    memory = bytearray(NPAGES * 4096)
+    for first, count, generation in ((0, 8, 0), (1524, 12, 0), (5, 2, 1), (512, 2, 2)):
+        for page in range(first, first + count):
+            memory[page * 4096 : (page + 1) * 4096] = content(page, generation)
+    memory[6 * 4096 : 7 * 4096] = bytes(4096)
+    r.insert_after(r.find("control.s2t", HEARTBEAT), "control.s2t", RAM_HASH, struct.pack("<IQ", 2, h64(memory)))
+    return r
+
+
+@pytest.mark.parametrize("make", [asked, cancelled, dry_run, refused, fewer_channels, hashed], ids=lambda make: make.__name__)
 def test_other_good_ones(tmp_path, make):
     assert check(tmp_path, make()) == []
 
@@ -441,6 +444,31 @@ def one_channel_missing(r):
 @breaks("channel")
 def wrong_channel_number(r):
     r.find("data1.s2t", DATA_HELLO).head = b"TERNDATA" + SESSION + struct.pack("<I", 0)
+
+
+@breaks("channel")
+def more_channels_than_taken(r):
+    r.find("control.t2s", HELLO_OK).head = struct.pack("<HI", 1, 1) + text("")
+
+
+@breaks("ram-hash")
+def memory_of_another_round(r):
+    r.events = hashed().events
+    event = r.find("control.s2t", RAM_HASH)
+    event.head = struct.pack("<I", 1) + event.head[4:]
+
+
+@breaks("ram-hash")
+def hash_of_a_round_that_never_came(r):
+    r.events = hashed().events
+    event = r.find("control.s2t", RAM_HASH)
+    event.head = struct.pack("<I", 3) + event.head[4:]
+
+
+@breaks("field")
+def unknown_state_flag(r):
+    event = r.find("control.s2t", STATE)
+    event.head = event.head[:4] + struct.pack("<I", 2) + event.head[8:]
 
 
 @breaks("run")
