@@ -116,6 +116,18 @@ int x86_msr_list_build(const struct kvm_host *host, const struct kvm_cpuid2 *cpu
 	return 0;
 }
 
+/*
+ * AMD's SYSENTER registers are 32 bits wide, and unused in long mode. Guests write them without an exit, so that KVM may
+ * report what an emulated processor kept above; it takes 32 bits. Intel's are whole, on whatever host.
+ */
+uint64_t x86_msr_held(const struct kvm_cpuid2 *cpuid, uint32_t index, uint64_t value)
+{
+	bool narrow = (index == X86_MSR_SYSENTER_ESP || index == X86_MSR_SYSENTER_EIP) &&
+		      x86_cpuid_is_amd(cpuid);
+
+	return narrow ? (uint32_t)value : value;
+}
+
 static int set_msr(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value, bool optional)
 {
 	struct {

@@ -345,7 +345,8 @@ static int save_msrs(const struct arch_vm *arch, struct kvm_vcpu *vcpu, struct b
 			return done;
 		for (int i = 0; i < done; i++) {
 			state.index[state.n_index++] = rest.entry[i].index;
-			state.value[state.n_value++] = rest.entry[i].data;
+			state.value[state.n_value++] =
+				x86_msr_held(arch->cpuid, rest.entry[i].index, rest.entry[i].data);
 		}
 		first += done + 1;
 	}
