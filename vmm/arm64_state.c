@@ -36,11 +36,21 @@ STATE_STRUCT(arm64_vcpu, VCPU_STATE);
 STATE_TABLE(arm64_vcpu, 1, VCPU_STATE);
 /* clang-format on */
 
-#define NO_PVTIME UINT64_MAX
+#define NO_PVTIME     UINT64_MAX
+#define TIMER_EXPIRED (1U << 2) /* ISTATUS, read-only */
 
 static bool is_counter(uint64_t id)
 {
 	return id == KVM_REG_ARM_TIMER_CNT || id == KVM_REG_ARM_PTIMER_CNT;
+}
+
+/*
+ * Timer control registers (CNTV_CTL_EL0, CNTP_CTL_EL0): whether the timer has expired is no state but a comparison with a
+ * counter that runs, which KVM makes when it is asked, and ignores when it is told.
+ */
+static bool is_timer_control(uint64_t id)
+{
+	return id == KVM_REG_ARM_TIMER_CTL || id == KVM_REG_ARM_PTIMER_CTL;
 }
 
 /* What must not be written, only be the same. */
@@ -72,6 +82,8 @@ static int save_registers(struct kvm_vcpu *vcpu, struct arm64_vcpu *state)
 		if (error)
 			fail(error, "machine: read %s of vCPU %u: %s",
 			     arm64_reg_name(list->reg[i], name), vcpu->index, strerror(-error));
+		if (is_timer_control(list->reg[i]))
+			state->value[state->n_value] &= ~TIMER_EXPIRED;
 		state->id[state->n_id++] = list->reg[i];
 		state->n_value += bytes;
 	}
