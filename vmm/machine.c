@@ -49,6 +49,18 @@ static int check_cpus(const struct machine *machine)
 	return 0;
 }
 
+/* The ring is what the documentation promises; a host without says so. */
+static int choose_tracking(struct machine *machine)
+{
+	struct dirty_choice *choice = &machine->dirty_choice;
+	int error = dirty_choose(&machine->host, &machine->config.dirty, machine->layout.has_its,
+				 choice);
+
+	if (!error && machine->config.dirty.mode == DIRTY_AUTO && choice->mode == DIRTY_BITMAP)
+		log_info("dirty tracking: bitmap: %s", choice->reason);
+	return error;
+}
+
 static int open_kvm(struct machine *machine)
 {
 	int error = kvm_host_open(&machine->host, -1);
@@ -58,8 +70,7 @@ static int open_kvm(struct machine *machine)
 	if (!error)
 		error = arch_get_layout(&machine->config, &machine->host, &machine->layout);
 	if (!error)
-		error = dirty_choose(&machine->host, &machine->config.dirty,
-				     machine->layout.has_its, &machine->dirty_choice);
+		error = choose_tracking(machine);
 	if (!error)
 		error = kvm_vm_new(&machine->vm, &machine->host, arch_vm_type(&machine->host));
 	return error ? error : kvm_irq_init(&machine->irq, &machine->vm);
