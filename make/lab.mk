@@ -11,8 +11,16 @@ guest-image:
 # Every file boots its hosts once for each architecture: LABTESTS='tests/lab/test_boot.py --arch arm64' narrows it down.
 LABTESTS ?= tests/lab --core
 lab-programs:
-	$(MAKE) ARCH=x86-64 all programs
-	$(MAKE) ARCH=arm64 all programs
+	$(MAKE) ARCH=x86-64 all programs guest
+	$(MAKE) ARCH=arm64 all programs guest ring-alone
+
+# tern as on a host that offers a dirty ring but no bitmap beside it (KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, 225).
+.PHONY: ring-alone
+ring-alone: $(B)/ring-alone/tern
+$(B)/ring-alone/tern: kvm/host.c $(B)/obj/cli/main.o $(B)/libtern.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CPPFLAGS) -DTERN_HIDDEN_CAPABILITY=225 $(CFLAGS) $(OPT) $(HARDEN) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lpthread
 lab-check: lab-programs
 	$(PYTHON) -m pytest -q $(LABTESTS) || $(AGAIN) $(LABTESTS)
 lab-full:
