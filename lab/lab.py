@@ -57,6 +57,9 @@ COMMON_MODULES = ["virtio_pci", "virtio_net", "virtio_rng", "tun", "vhost_net"]
 SHARE_MODULES = ["9pnet_virtio", "9p"]
 DISK_MODULES = ["virtio_blk"]
 
+# Options of a pair's hosts that may differ.
+PAIRED = ("host_kernel", "cpu", "machine", "memory", "cpus")
+
 USERS = {"root": ("0", "0", "", "/root"), "tern": ("1000", "1000", "104", "/home/tern")}
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\ntern:x:1000:1000:tern:/home/tern:/bin/sh\nnobody:x:65534:65534:::/bin/false\n"
@@ -176,12 +179,12 @@ class LabHost:
 
     files: (source here, path there) pairs that the host has from the start; programs bring their shared libraries.
     network: one end of a socket pair, the cable to the other host. disks: images the host sees as /dev/vda, vdb...
-    share: a folder of this machine that the host sees as /share. timeout: seconds after which all of it is killed.
-    parameters: {"kvm": "tdp_mmu=0"}, for modules as they are loaded.
+    share: a folder of this machine that the host sees as /share. cpu, machine: QEMU's words for them. timeout: seconds
+    after which all of it is killed. parameters: {"kvm": "tdp_mmu=0"}, for modules as they are loaded.
     """
 
-    def __init__(self, arch: str, *, host_kernel="stock", number=1, memory=1024, cpus=2, cpu=None, timeout=600.0,
-                 files=(), share=None, disks=(), append="", network=None, modules=(), parameters=None,
+    def __init__(self, arch: str, *, host_kernel="stock", number=1, memory=1024, cpus=2, cpu=None, machine=None,
+                 timeout=600.0, files=(), share=None, disks=(), append="", network=None, modules=(), parameters=None,
                  tern=None):
         self.arch, self.number, self.name = arch, number, f"host{number}"
         self.token = secrets.token_hex(8)
@@ -196,7 +199,7 @@ class LabHost:
             self.kernel = kernels.find(arch, host_kernel)
             wanted = [*COMMON_MODULES, *(SHARE_MODULES if share else []), *(DISK_MODULES if disks else []), *modules]
             self._make_initramfs(files, wanted, parameters, tern)
-            self._start(memory, cpus, cpu, share, disks, append, network)
+            self._start(memory, cpus, cpu, machine, share, disks, append, network)
         except BaseException:
             self.close()
             raise
@@ -227,11 +230,11 @@ class LabHost:
             image.file(source, target)
         image.save(self._dir / "initramfs")
 
-    def _start(self, memory, cpus, cpu, share, disks, append, network) -> None:
+    def _start(self, memory, cpus, cpu, machine, share, disks, append, network) -> None:
         """Start QEMU; it is killed by the kernel when this process goes."""
         qemu = QEMU[self.arch]
         argv = ["setpriv", "--pdeathsig", "KILL", "nice", qemu["program"], "-accel", "tcg,thread=multi",
-                "-machine", qemu["machine"], "-cpu", cpu or qemu["cpu"], "-smp", str(cpus), "-m", str(memory),
+                "-machine", machine or qemu["machine"], "-cpu", cpu or qemu["cpu"], "-smp", str(cpus), "-m", str(memory),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", str(self.kernel.image), "-initrd", str(self._dir / "initramfs"),
                 "-append", f"console={qemu['console']} panic=-1 quiet loglevel=4 random.trust_cpu=on "
@@ -435,8 +438,7 @@ class LabPair:
         self.hosts: list[LabHost] = []
         try:
             for index in range(2):
-                mine = {k: v[index] if isinstance(v, tuple) and len(v) == 2 and k in ("host_kernel", "cpu", "memory", "cpus")
-                        else v for k, v in options.items()}
+                mine = {k: v[index] if isinstance(v, tuple) and len(v) == 2 and k in PAIRED else v for k, v in options.items()}
                 self.hosts.append(LabHost(arch, number=index + 1, network=ends[index], **mine))
         except BaseException:
             self.close()

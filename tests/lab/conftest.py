@@ -11,7 +11,8 @@
         guest = vm(cpus=4)
 
 A test file may change its hosts: LAB = {"memory": 2048} at its top gives options of LabHost; a function of the
-architecture may stand there too. {"guests": False}: its hosts need no tern and no guest.
+architecture may stand there too. {"guests": False}: its hosts need no tern and no guest. ARCHES = ["arm64"] there: the
+file is about that architecture alone.
 Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME, --core (the tests marked core alone).
 """
 
@@ -55,7 +56,8 @@ def pytest_generate_tests(metafunc):
     """Every lab test runs on each chosen architecture; all tests of a file on one before those on the next."""
     if "arch" in metafunc.fixturenames:
         only = metafunc.config.getoption("--arch")
-        metafunc.parametrize("arch", [only] if only else kernels.ARCHES, scope="module")
+        arches = getattr(metafunc.module, "ARCHES", kernels.ARCHES)
+        metafunc.parametrize("arch", [arch for arch in arches if only in (None, arch)], scope="module")
 
 
 @pytest.fixture(scope="session")
