@@ -43,7 +43,7 @@ static const struct {
 	uint64_t value;
 	const char *what;
 } base_ids[] = {
-	{4, 0, 0x11,			"EL0 and EL1 in AArch64 alone; FP and AdvSIMD there (0)"},
+	{4, 0, 0x11 | 1 << 24,		"EL0 and EL1 in AArch64 alone; FP and AdvSIMD there (0); the GIC's system registers"},
 	{5, 0, 0x6 | 1 << 20,		"Armv8.0 debug, two watchpoints (one less is stated)"},
 	{7, 0, 0x2 | 0xfULL << 24,	"40 bits of physical address; granules: 4 KiB (0), no 64 KiB (15), no 16 KiB (0)"},
 };
