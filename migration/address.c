@@ -33,7 +33,7 @@ static int parse_tcp(const char *text, const char *whole, struct address *out)
 	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&out->storage;
 	const char *colon = strrchr(text, ':');
 	char host[64];
-	uint16_t port;
+	uint16_t port = 0;
 	size_t len;
 
 	if (!colon || (size_t)(colon - text) >= sizeof(host))
