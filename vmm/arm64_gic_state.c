@@ -297,7 +297,9 @@ static int write_gic(struct arch_vm *arch, struct arm64_gicd *gicd, struct arm64
 static void walk_its(struct walk *walk, struct arm64_its *its)
 {
 	its64(walk, GITS_IIDR, &its->iidr);
-	its64(walk, GITS_CBASER, &its->cbaser);
+	/* One that no guest has written is zero, and stays so: KVM puts memory attributes into any that is written. */
+	if (!walk->write || its->cbaser)
+		its64(walk, GITS_CBASER, &its->cbaser);
 	its64(walk, GITS_CREADR, &its->creadr);
 	its64(walk, GITS_CWRITER, &its->cwriter);
 	for (size_t i = 0; i < NBASER; i++)
