@@ -183,10 +183,21 @@ static int start_threads(struct machine *machine)
 	error = start_io_thread(machine);
 	if (!error)
 		error = vcpus_start_threads(vcpus);
-	if (error)
-		return error;
-	/* Last, this thread: nothing is opened by path any more. */
+	/* Last, this thread: nothing is opened by path any more. One that waits for a state may still be given up for another. */
+	return error || machine->incoming ? error : machine_seal(machine);
+}
+
+int machine_seal(struct machine *machine)
+{
+	if (machine->sealed)
+		return 0;
+	machine->sealed = true;
 	return sandbox_enter(machine->sandbox, SANDBOX_MAIN);
+}
+
+bool machine_is_sealed(const struct machine *machine)
+{
+	return machine->sealed && machine->config.sandbox != SANDBOX_OFF;
 }
 
 /* ---- The machine ---- */

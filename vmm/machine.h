@@ -59,9 +59,15 @@ struct machine;
  */
 int machine_new(struct machine **out, const struct config *config, struct loop *loop,
 		const struct machine_events *events) must_check;
-/* The same, but RAM and state come from elsewhere: no boot image is loaded, machine_start() needs machine_load(). */
+/*
+ * The same, but RAM and state come from elsewhere: no boot image is loaded, machine_start() needs machine_load(). Its own
+ * threads are in their sandboxes at once, the calling one from machine_load() on: until then the machine can be freed,
+ * and another be made.
+ */
 int machine_new_incoming(struct machine **out, const struct config *config, struct loop *loop,
 			 const struct machine_events *events) must_check;
+/* The calling thread's sandbox is closed: this process can make no other machine. */
+bool machine_is_sealed(const struct machine *machine);
 void machine_free(struct machine *machine); /* stops what runs; takes NULL */
 
 int machine_start(struct machine *machine) must_check;

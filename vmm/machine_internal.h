@@ -39,6 +39,7 @@ struct machine {
 	bool loaded;	     /* machine_load() succeeded */
 	bool held;	     /* it is being moved: nobody else resumes or resets it */
 	bool has_buses;
+	bool sealed; /* the main thread's sandbox is closed */
 
 	struct kvm_host host;
 	struct kvm_vm vm;
@@ -75,6 +76,9 @@ struct machine {
 /* Defaults become effective values: nothing later decides by itself. */
 int board_resolve(struct config *config) must_check;
 int board_new(struct machine *machine) must_check;
+
+/* machine.c: closes the main thread's sandbox, once. */
+int machine_seal(struct machine *machine) must_check;
 
 /* lifecycle.c */
 /* Any thread: parks the vCPUs and has the main thread see to it. */

@@ -67,7 +67,10 @@ int machine_load(struct machine *machine, const void *bytes, size_t len, enum cl
 
 	if (machine->status != MACHINE_INMIGRATE || machine->loaded)
 		return fail(-EBUSY, "machine: this VM does not wait for state");
-	error = device_list_pause(&machine->devices);
+	/* Before a peer's bytes are looked at. */
+	error = machine_seal(machine);
+	if (!error)
+		error = device_list_pause(&machine->devices);
 	if (error)
 		return error;
 	machine->devices_paused = true;
