@@ -81,7 +81,7 @@ static bool same_file(int fd, const char *path)
 	       open_one.st_ino == there.st_ino && open_one.st_dev == there.st_dev;
 }
 
-static int take_lock(struct control *control, const char *name)
+static int take_lock(struct control_socket *control, const char *name)
 {
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
@@ -108,7 +108,7 @@ static int take_lock(struct control *control, const char *name)
 	return fail(-EBUSY, "control: %s comes and goes", control->lock);
 }
 
-static int remove_stale(const struct control *control)
+static int remove_stale(const struct control_socket *control)
 {
 	struct stat st;
 
@@ -123,7 +123,7 @@ static int remove_stale(const struct control *control)
 	return 0;
 }
 
-static int listen_at(struct control *control)
+static int listen_at(struct control_socket *control)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -149,12 +149,12 @@ static int listen_at(struct control *control)
 	return 0;
 }
 
-int control_open(struct control *control, const char *name, const char *path)
+int control_open(struct control_socket *control, const char *name, const char *path)
 {
 	char directory[CONTROL_PATH_BYTES];
 	int error = 0;
 
-	*control = (struct control){.lock_fd = -1, .listen_fd = -1};
+	*control = (struct control_socket){.lock_fd = -1, .listen_fd = -1};
 	if (!path)
 		error = control_directory(directory, true);
 	if (!error && !path)
@@ -179,13 +179,13 @@ int control_open(struct control *control, const char *name, const char *path)
 	return error;
 }
 
-void control_unlink(const struct control *control)
+void control_unlink(const struct control_socket *control)
 {
 	unlink(control->path);
 	unlink(control->lock);
 }
 
-void control_close(struct control *control)
+void control_close(struct control_socket *control)
 {
 	if (control->lock_fd >= 0)
 		control_unlink(control);

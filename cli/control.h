@@ -18,7 +18,7 @@
 #define CONTROL_PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
 
 /* A name taken: its lock is held as long as any process has lock_fd open. */
-struct control {
+struct control_socket {
 	char path[CONTROL_PATH_BYTES]; /* of the socket */
 	char lock[CONTROL_PATH_BYTES +
 		  8]; /* of the lock file, which holds the owner's process number */
@@ -36,11 +36,11 @@ int control_path(char path[CONTROL_PATH_BYTES], const char *name) must_check;
  * -EADDRINUSE: somebody has it, named with process number; -EEXIST: something that is no socket is there; -errno.
  * All logged, and nothing is left behind.
  */
-int control_open(struct control *control, const char *name, const char *path) must_check;
+int control_open(struct control_socket *control, const char *name, const char *path) must_check;
 /* Removes socket and lock file and closes both. */
-void control_close(struct control *control);
+void control_close(struct control_socket *control);
 /* Only removes the two files, with the lock held by the caller. */
-void control_unlink(const struct control *control);
+void control_unlink(const struct control_socket *control);
 /* The process that holds the lock of this socket path; 0: nobody does. */
 pid_t control_owner(const char *path);
 

@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <termios.h>
 
 #include "base/log.h"
@@ -26,7 +27,7 @@ struct post {
 	int parent; /* pidfd */
 	int orders;
 	int tty;
-	struct control control;
+	struct control_socket control;
 	struct terminal_modes saved;
 };
 
@@ -89,7 +90,7 @@ static _Noreturn void janitor_main(struct post *post)
 	_exit(0);
 }
 
-int janitor_start(struct janitor *janitor, const struct control *control, int tty)
+int janitor_start(struct janitor *janitor, const struct control_socket *control, int tty)
 {
 	struct post post = {.tty = tty, .control = *control};
 	AUTO_FD parent = -1;
@@ -116,6 +117,7 @@ int janitor_start(struct janitor *janitor, const struct control *control, int tt
 		return error;
 	}
 	janitor->fd = pair[0];
+	janitor->pid = pid;
 	return 0;
 }
 
@@ -139,4 +141,6 @@ void janitor_finish(struct janitor *janitor)
 		while (read(janitor->fd, &end, 1) < 0 && errno == EINTR)
 			;
 	close_fd(&janitor->fd);
+	while (waitpid(janitor->pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }

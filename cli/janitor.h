@@ -12,13 +12,15 @@
 
 struct janitor {
 	int fd; /* to the janitor; -1: none */
+	pid_t pid;
 };
 
 /*
  * Starts it; before any thread exists. It keeps the control's lock open, so the name stays taken until its remains are
  * removed. tty: descriptor of the terminal to look after, -1: none. -errno, logged.
  */
-int janitor_start(struct janitor *janitor, const struct control *control, int tty) must_check;
+int janitor_start(struct janitor *janitor, const struct control_socket *control,
+		  int tty) must_check;
 /* Has the terminal made raw (output processing stays on, so that log lines look right). -EIO when it could not. */
 int janitor_make_raw(struct janitor *janitor) must_check;
 /* Has everything put back, and waits until it is. Takes one that was never started. */

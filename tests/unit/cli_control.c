@@ -47,7 +47,7 @@ static bool there(const char *path)
 
 static void test_one_owner(struct fixture *f, gconstpointer data)
 {
-	struct control control, second;
+	struct control_socket control, second;
 	struct stat st;
 
 	g_assert_cmpint(control_open(&control, "web", NULL), ==, 0);
@@ -68,7 +68,7 @@ static void test_one_owner(struct fixture *f, gconstpointer data)
 
 static void test_stale(struct fixture *f, gconstpointer data)
 {
-	struct control control, second;
+	struct control_socket control, second;
 
 	g_assert_cmpint(control_open(&control, "web", NULL), ==, 0);
 	/* As a killed owner leaves them: files there, nobody holding them. */
@@ -83,7 +83,7 @@ static void test_stale(struct fixture *f, gconstpointer data)
 static void test_not_a_socket(struct fixture *f, gconstpointer data)
 {
 	g_autofree char *path = g_build_filename(f->directory, "file", NULL);
-	struct control control;
+	struct control_socket control;
 
 	g_assert_true(g_file_set_contents(path, "precious", -1, NULL));
 	g_assert_cmpint(control_open(&control, "web", path), ==, -EEXIST);
@@ -94,7 +94,7 @@ static void test_not_a_socket(struct fixture *f, gconstpointer data)
 
 static void test_bad_paths(struct fixture *f, gconstpointer data)
 {
-	struct control control;
+	struct control_socket control;
 	char path[CONTROL_PATH_BYTES], longest[200];
 
 	memset(longest, 'x', sizeof(longest) - 1);
@@ -120,7 +120,7 @@ static void wait_until_free(const char *path)
 /* The owner is killed with its janitor watching over a terminal. */
 static void test_janitor(struct fixture *f, gconstpointer data)
 {
-	struct control control, second;
+	struct control_socket control, second;
 	struct termios before, after;
 	int master, tty, ready[2];
 	pid_t pid;
@@ -163,7 +163,7 @@ static void test_janitor(struct fixture *f, gconstpointer data)
 /* An orderly end: all is put back by the time that janitor_finish() returns. */
 static void test_janitor_finish(struct fixture *f, gconstpointer data)
 {
-	struct control control;
+	struct control_socket control;
 	struct janitor janitor;
 	struct termios after;
 	int master, tty;
