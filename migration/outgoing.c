@@ -470,7 +470,7 @@ int outgoing_start(struct outgoing *outgoing, const char *uri,
 	if (error)
 		return error;
 	outgoing->params = *params;
-	outgoing->progress = (struct migration_progress){};
+	outgoing->progress = (struct migration_progress){.expected_downtime_us = UINT64_MAX};
 	error = start_mover(outgoing, uri);
 	if (error) {
 		close_attempt(outgoing);
