@@ -12,6 +12,8 @@
 
 #include "base/auto.h"
 #include "base/loop.h"
+#include "migration/incoming.h"
+#include "migration/outgoing.h"
 #include "vmm/machine.h"
 
 /* Bounds, per client but for the first. */
@@ -24,11 +26,23 @@
 
 struct qmp_server;
 
+/* The migrations of one VM, as commands see them; its owner's. */
+struct qmp_migration {
+	struct outgoing *outgoing;
+	struct incoming *incoming;	/* NULL: the VM was started here */
+	struct migration_params params; /* of the next one; changed by commands */
+	bool insecure;			/* unencrypted to other hosts is allowed; same */
+	bool cancelling;		/* migrate_cancel was taken, and the end is not there yet */
+	uint64_t setup_us;		/* until rounds began */
+	const char *told;		/* status in the last MIGRATION event; NULL: none */
+};
+
 /* Who answers for what a server cannot do itself. */
 struct qmp_owner {
 	void *opaque;
 	/* Ends the VM without asking the guest; reason as in QMP's ShutdownCause. May be called during a command. */
 	void (*quit)(void *opaque, const char *reason);
+	struct qmp_migration *migration; /* NULL: this VM cannot be moved */
 };
 
 /* listen_fd, machine and loop stay the caller's and must outlive the server. -ENOMEM, -errno, logged. */
@@ -37,10 +51,15 @@ int qmp_server_new(struct qmp_server **out, struct loop *loop, struct machine *m
 /* Sends what can be sent at once, closes all clients. Takes NULL. */
 void qmp_server_free(struct qmp_server *server);
 
+/* Clients that have negotiated. Takes a NULL server. */
+unsigned int qmp_server_clients(const struct qmp_server *server);
+
 /* Sends an event to every client that has negotiated; takes data (may be NULL). Takes a NULL server. */
 void qmp_server_event(struct qmp_server *server, const char *event, json_t *data);
 json_t *qmp_shutdown_data(bool guest, const char *reason);
 json_t *qmp_reset_data(bool guest);
 json_t *qmp_panic_data(void);
+/* The migration's phase may have changed: MIGRATION, if its status has (qmp_migrate.c). */
+void qmp_migration_event(struct qmp_server *server, struct qmp_migration *migration);
 
 #endif

@@ -15,6 +15,8 @@ const struct qmp_command *const qmp_tables[] = {
 	qmp_base_commands,
 	qmp_vm_commands,
 	qmp_fd_commands,
+	qmp_migrate_commands,
+	qmp_migrate_params_commands,
 	NULL,
 };
 

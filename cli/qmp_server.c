@@ -366,6 +366,16 @@ void qmp_server_free(struct qmp_server *server)
 	free(server);
 }
 
+unsigned int qmp_server_clients(const struct qmp_server *server)
+{
+	unsigned int n = 0;
+
+	for (const struct qmp_client *client = server ? server->clients : NULL; client;
+	     client = client->next)
+		n += client->peer.negotiated && !client->dead;
+	return n;
+}
+
 void qmp_server_event(struct qmp_server *server, const char *event, json_t *data)
 {
 	struct timespec now;

@@ -67,9 +67,11 @@ struct qmp_command {
 
 /* All tables; NULL ends the list. */
 extern const struct qmp_command *const qmp_tables[];
-extern const struct qmp_command qmp_base_commands[]; /* qmp_dispatch.c: the protocol's own */
-extern const struct qmp_command qmp_vm_commands[];   /* qmp_vm.c */
-extern const struct qmp_command qmp_fd_commands[];   /* qmp_fd.c */
+extern const struct qmp_command qmp_base_commands[];	/* qmp_dispatch.c: the protocol's own */
+extern const struct qmp_command qmp_vm_commands[];	/* qmp_vm.c */
+extern const struct qmp_command qmp_fd_commands[];	/* qmp_fd.c */
+extern const struct qmp_command qmp_migrate_commands[]; /* qmp_migrate.c */
+extern const struct qmp_command qmp_migrate_params_commands[]; /* qmp_migrate_params.c */
 
 int qmp_error(struct qmp_call *call, const char *class, const char *format, ...)
 	__attribute__((format(printf, 3, 4))); /* returns -EINVAL */
@@ -92,6 +94,11 @@ json_t *qmp_dispatch(struct machine *machine, const struct qmp_owner *owner, str
 /* A reply that says that the input was no message. */
 json_t *qmp_input_error(const char *why);
 json_t *qmp_greeting(void);
+
+/* Refuses what would change a VM while it is paused for its hand-over, or in doubt (qmp_migrate.c). */
+int qmp_check_not_moving(struct qmp_call *call) must_check;
+/* Lays the members of `arguments` that `rows` knows over *params (qmp_migrate_params.c). */
+int qmp_take_params(struct qmp_call *call, struct migration_params *params);
 
 /* What x-tern-status returns (qmp_status.c). */
 json_t *qmp_status(struct machine *machine);

@@ -94,22 +94,30 @@ static int run_query_block(struct qmp_call *call)
 
 static int run_stop(struct qmp_call *call)
 {
-	return machine_pause(call->machine);
+	int error = qmp_check_not_moving(call);
+
+	return error ? error : machine_pause(call->machine);
 }
 
 static int run_cont(struct qmp_call *call)
 {
-	return machine_resume(call->machine);
+	int error = qmp_check_not_moving(call);
+
+	return error ? error : machine_resume(call->machine);
 }
 
 static int run_powerdown(struct qmp_call *call)
 {
-	return machine_powerdown(call->machine);
+	int error = qmp_check_not_moving(call);
+
+	return error ? error : machine_powerdown(call->machine);
 }
 
 static int run_reset(struct qmp_call *call)
 {
-	return machine_reset(call->machine);
+	int error = qmp_check_not_moving(call);
+
+	return error ? error : machine_reset(call->machine);
 }
 
 static int run_quit(struct qmp_call *call)

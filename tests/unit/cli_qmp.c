@@ -13,6 +13,7 @@
 
 #include "cli/qmp_table.h"
 #include "tests/unit/fake_machine.h"
+#include "tests/unit/fake_outgoing.h"
 
 struct fixture {
 	struct loop *loop;

@@ -25,6 +25,7 @@ struct machine {
 	char serial[4096];
 	size_t serial_len;
 	struct loop *loop;
+	bool sealed;
 };
 
 /*
@@ -88,6 +89,21 @@ int machine_new(struct machine **out, const struct config *config, struct loop *
 	machine->loop = loop;
 	*out = machine;
 	return 0;
+}
+
+int machine_new_incoming(struct machine **out, const struct config *config, struct loop *loop,
+			 const struct machine_events *events)
+{
+	int error = machine_new(out, config, loop, events);
+
+	if (!error)
+		(*out)->status = MACHINE_INMIGRATE;
+	return error;
+}
+
+bool machine_is_sealed(const struct machine *machine)
+{
+	return machine->sealed;
 }
 
 void machine_free(struct machine *machine)

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The QMP commands that move a VM and say how it goes, with QEMU's names, units and words where the meaning is the same;
+ * docs/control.md has the differences. What may be set before is qmp_migrate_params.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cli/qmp_table.h"
+#include "memory/ram.h"
+#include "migration/address.h"
+
+/* ---- Where a migration stands ---- */
+
+/* Of the VM's way out if it was ever begun, else of its way in; NULL: neither. */
+static const struct migration_progress *progress_of(const struct qmp_migration *migration)
+{
+	const struct migration_progress *progress =
+		migration->outgoing ? outgoing_progress(migration->outgoing) : NULL;
+
+	if ((!progress || progress->phase == PHASE_NONE) && migration->incoming)
+		progress = incoming_progress(migration->incoming);
+	return progress && progress->phase != PHASE_NONE ? progress : NULL;
+}
+
+static bool is_over(const struct migration_progress *progress)
+{
+	return progress->phase >= PHASE_COMPLETED;
+}
+
+/* QEMU's MigrationStatus. A dry run ends as one that was cancelled: nothing has moved. */
+static const char *status_of(const struct qmp_migration *migration,
+			     const struct migration_progress *progress)
+{
+	static const char *const names[] = {
+		[PHASE_NONE] = "none",		 [PHASE_CONNECT] = "setup",
+		[PHASE_ROUNDS] = "active",	 [PHASE_SWITCH] = "device",
+		[PHASE_HANDOVER] = "device",	 [PHASE_DOUBT] = "device",
+		[PHASE_COMPLETED] = "completed", [PHASE_FAILED] = "failed",
+		[PHASE_CANCELLED] = "cancelled", [PHASE_WOULD_WORK] = "cancelled",
+	};
+	_Static_assert(ARRAY_SIZE(names) == PHASE_WOULD_WORK + 1, "every phase has a status");
+
+	if (migration->cancelling && progress->phase < PHASE_HANDOVER)
+		return "cancelling";
+	return names[progress->phase];
+}
+
+void qmp_migration_event(struct qmp_server *server, struct qmp_migration *migration)
+{
+	const struct migration_progress *progress = progress_of(migration);
+	const char *status;
+
+	if (!progress)
+		return;
+	if (is_over(progress))
+		migration->cancelling = false;
+	if (progress->phase == PHASE_ROUNDS && !migration->setup_us)
+		migration->setup_us = progress->elapsed_us;
+	status = status_of(migration, progress);
+	if (migration->told && !strcmp(migration->told, status))
+		return;
+	migration->told = status;
+	qmp_server_event(server, "MIGRATION", json_pack("{s:s}", "status", status));
+}
+
+int qmp_check_not_moving(struct qmp_call *call)
+{
+	const struct qmp_migration *migration = call->owner->migration;
+	const struct migration_progress *progress = migration ? progress_of(migration) : NULL;
+
+	if (!progress || progress->phase < PHASE_SWITCH || is_over(progress))
+		return 0;
+	return qmp_error(call, QMP_GENERIC, "The VM is being handed over to another host (%s)",
+			 migration_phase_name(progress->phase));
+}
+
+/* ---- query-migrate ---- */
+
+static void put(json_t *object, const char *key, uint64_t value)
+{
+	json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+static json_t *ram_info(const struct migration_progress *progress)
+{
+	json_t *ram = json_object();
+
+	put(ram, "transferred", progress->bytes);
+	put(ram, "remaining", progress->pages_left * RAM_PAGE_BYTES);
+	put(ram, "total", progress->pages_total * RAM_PAGE_BYTES);
+	put(ram, "duplicate", progress->pages_zero);
+	put(ram, "skipped", 0); /* QEMU's is always 0 too */
+	put(ram, "normal", progress->pages_data);
+	put(ram, "normal-bytes", progress->pages_data * RAM_PAGE_BYTES);
+	json_object_set_new(ram, "mbps", json_real((double)progress->send_rate * 8 / 1e6));
+	put(ram, "dirty-sync-count", progress->round + 1ULL);
+	put(ram, "page-size", RAM_PAGE_BYTES);
+	put(ram, "multifd-bytes", progress->bytes);
+	put(ram, "pages-per-second", progress->send_rate / RAM_PAGE_BYTES);
+	put(ram, "precopy-bytes", progress->bytes);
+	put(ram, "postcopy-requests", 0);
+	if (!is_over(progress))
+		put(ram, "dirty-pages-rate", progress->dirty_rate);
+	return ram;
+}
+
+static json_t *tern_info(const struct migration_progress *progress)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} rows[] = {
+		{"round", progress->round},
+		{"pages-total", progress->pages_total},
+		{"pages-left", progress->pages_left},
+		{"pages-data", progress->pages_data},
+		{"pages-zero", progress->pages_zero},
+		{"pages-again", progress->pages_again},
+		{"bytes", progress->bytes},
+		{"send-rate", progress->send_rate},
+		{"dirty-rate", progress->dirty_rate},
+		{"elapsed-us", progress->elapsed_us},
+		{"downtime-us", progress->downtime_us},
+		{"pause-us", progress->pause_us},
+		{"harvest-us", progress->harvest_us},
+		{"pages-us", progress->pages_us},
+		{"state-us", progress->state_us},
+		{"handover-us", progress->handover_us},
+		{"resume-us", progress->resume_us},
+	};
+	json_t *tern = json_pack("{s:s}", "phase", migration_phase_name(progress->phase));
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		put(tern, rows[i].key, rows[i].value);
+	if (progress->expected_downtime_us != UINT64_MAX)
+		put(tern, "expected-downtime-us", progress->expected_downtime_us);
+	/* Words may quote a peer: what is no text is left out. */
+	if (*progress->text && json_object_set_new(tern, "text", json_string(progress->text)))
+		json_object_set_new(tern, "text", json_string("the reason is not text"));
+	return tern;
+}
+
+static uint64_t to_ms(uint64_t us)
+{
+	return us / 1000 + (us % 1000 >= 500);
+}
+
+static int run_query_migrate(struct qmp_call *call)
+{
+	const struct qmp_migration *migration = call->owner->migration;
+	const struct migration_progress *progress = migration ? progress_of(migration) : NULL;
+
+	call->result =
+		json_pack("{s:s}", "status", progress ? status_of(migration, progress) : "none");
+	if (!progress)
+		return 0;
+	put(call->result, "total-time", to_ms(progress->elapsed_us));
+	if (progress->phase == PHASE_COMPLETED)
+		put(call->result, "downtime", to_ms(progress->downtime_us));
+	else if (!is_over(progress) && progress->expected_downtime_us != UINT64_MAX)
+		put(call->result, "expected-downtime", to_ms(progress->expected_downtime_us));
+	if (migration->setup_us)
+		put(call->result, "setup-time", to_ms(migration->setup_us));
+	if (progress->pages_total)
+		json_object_set_new(call->result, "ram", ram_info(progress));
+	json_object_set_new(call->result, "x-tern", tern_info(progress));
+	if (progress->phase == PHASE_FAILED)
+		json_object_set(call->result, "error-desc",
+				json_object_get(json_object_get(call->result, "x-tern"), "text"));
+	return 0;
+}
+
+/* ---- Moving ---- */
+
+static int cannot_move(struct qmp_call *call)
+{
+	return qmp_error(call, QMP_GENERIC, "This VM cannot be migrated");
+}
+
+static int check_state(struct qmp_call *call)
+{
+	const struct migration_progress *progress =
+		outgoing_progress(call->owner->migration->outgoing);
+
+	if (progress->phase != PHASE_NONE && !is_over(progress))
+		return qmp_error(call, QMP_GENERIC, "There's a migration process in progress");
+	switch (machine_get_status(call->machine)) {
+	case MACHINE_INMIGRATE:
+		return qmp_error(call, QMP_GENERIC, "Guest is waiting for an incoming migration");
+	case MACHINE_POSTMIGRATE:
+		return qmp_error(call, QMP_GENERIC,
+				 "Can't migrate the vm that was paused due to previous migration");
+	default:
+		return 0;
+	}
+}
+
+/* QEMU's switches for what Tern does not do. */
+static int check_switches(struct qmp_call *call)
+{
+	if (qmp_boolean(call, "blk", false) || qmp_boolean(call, "inc", false))
+		return qmp_error(call, QMP_GENERIC,
+				 "Tern does not copy disks: both hosts must see the same images");
+	if (qmp_boolean(call, "resume", false))
+		return qmp_error(call, QMP_GENERIC,
+				 "Cannot resume if there is no paused migration");
+	return 0;
+}
+
+/* Guest memory does not go over a network in the clear unless somebody has said so. */
+static int check_address(struct qmp_call *call, const char *uri)
+{
+	struct address address;
+	int error = address_parse(uri, &address);
+
+	if (error || address_is_local(&address) || call->owner->migration->insecure ||
+	    qmp_boolean(call, "x-tern-insecure", false))
+		return error;
+	return qmp_error(call, QMP_GENERIC,
+			 "%.160s: the VM's memory would travel unencrypted; x-tern-insecure allows "
+			 "that",
+			 uri);
+}
+
+static int run_migrate(struct qmp_call *call)
+{
+	struct qmp_migration *migration = call->owner->migration;
+	const char *uri = qmp_string(call, "uri", "");
+	struct migration_params params;
+	int error;
+
+	if (!migration || !migration->outgoing)
+		return cannot_move(call);
+	params = migration->params;
+	error = check_state(call);
+	if (!error)
+		error = check_switches(call);
+	if (!error)
+		error = qmp_take_params(call, &params);
+	if (!error)
+		error = check_address(call, uri);
+	if (error)
+		return error;
+	params.dry_run = qmp_boolean(call, "x-tern-dry-run", false);
+	migration->cancelling = false;
+	migration->told = NULL;
+	migration->setup_us = 0;
+	return outgoing_start(migration->outgoing, uri, &params);
+}
+
+static int run_migrate_cancel(struct qmp_call *call)
+{
+	struct qmp_migration *migration = call->owner->migration;
+	const struct migration_progress *progress;
+	int error;
+
+	if (!migration || !migration->outgoing)
+		return cannot_move(call);
+	progress = outgoing_progress(migration->outgoing);
+	if (progress->phase == PHASE_NONE || is_over(progress))
+		return 0;
+	migration->cancelling = true;
+	error = outgoing_cancel(migration->outgoing);
+	if (error || is_over(progress))
+		migration->cancelling = false;
+	if (error == -EBUSY)
+		return qmp_error(call, QMP_GENERIC,
+				 "Too late: the other host may own the VM already");
+	return error;
+}
+
+static int run_migrate_incoming(struct qmp_call *call)
+{
+	if (machine_get_status(call->machine) == MACHINE_INMIGRATE)
+		return qmp_error(call, QMP_GENERIC,
+				 "The incoming migration has already been started");
+	return qmp_error(call, QMP_GENERIC,
+			 "This VM does not wait for a migration: tern receive makes one that does");
+}
+
+static int run_resolve(struct qmp_call *call)
+{
+	struct qmp_migration *migration = call->owner->migration;
+	bool own = qmp_boolean(call, "own", false);
+	int error = -EBUSY;
+
+	if (migration && migration->outgoing &&
+	    outgoing_progress(migration->outgoing)->phase == PHASE_DOUBT)
+		error = outgoing_resolve(migration->outgoing, own);
+	else if (migration && migration->incoming)
+		error = incoming_resolve(migration->incoming, own);
+	if (error == -EBUSY)
+		return qmp_error(call, QMP_GENERIC,
+				 "There is no doubt about who owns this VM: nothing to resolve");
+	return error;
+}
+
+static const struct qmp_argument migrate_arguments[] = {{"uri", QMP_STRING, false},
+							{"blk", QMP_BOOLEAN, true},
+							{"inc", QMP_BOOLEAN, true},
+							{"detach", QMP_BOOLEAN, true},
+							{"resume", QMP_BOOLEAN, true},
+							{"downtime-limit", QMP_INTEGER, true},
+							{"max-bandwidth", QMP_INTEGER, true},
+							{"multifd-channels", QMP_INTEGER, true},
+							{"x-tern-downtime-us", QMP_INTEGER, true},
+							{"x-tern-deadline", QMP_INTEGER, true},
+							{"x-tern-force", QMP_BOOLEAN, true},
+							{"x-tern-silence", QMP_INTEGER, true},
+							{"x-tern-verify-ram", QMP_BOOLEAN, true},
+							{"x-tern-dry-run", QMP_BOOLEAN, true},
+							{"x-tern-insecure", QMP_BOOLEAN, true},
+							{}};
+
+static const struct qmp_argument incoming_arguments[] = {{"uri", QMP_STRING, false}, {}};
+static const struct qmp_argument resolve_arguments[] = {{"own", QMP_BOOLEAN, false}, {}};
+
+const struct qmp_command qmp_migrate_commands[] = {
+	{"migrate", run_migrate, migrate_arguments},
+	{"migrate_cancel", run_migrate_cancel},
+	{"query-migrate", run_query_migrate},
+	{"migrate-incoming", run_migrate_incoming, incoming_arguments},
+	{"x-tern-resolve", run_resolve, resolve_arguments},
+	{},
+};
