@@ -40,6 +40,9 @@ int command_simple(int argc, char **argv); /* pause, resume, powerdown, reset */
 int command_stop(int argc, char **argv);
 int command_console(int argc, char **argv);
 int command_inspect(int argc, char **argv);
+int command_migrate(int argc, char **argv);
+int command_receive(int argc, char **argv);
+int command_resolve(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 int command_version(int argc, char **argv);

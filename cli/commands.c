@@ -36,6 +36,44 @@ static const struct command commands[] = {
 	{"inspect", "[--verify] FILE", "show what a saved VM's file, or a recorded migration, holds",
 	 "Of a saved VM: header, configuration, disks and state, field by field; with\n"
 	 "--verify each page is read and checked. Of a migration: one recorded connection.", command_inspect},
+	{"migrate", "VM URI [--max-downtime TIME] [--deadline TIME] [--force] [--channels N]\n"
+	 "       [--bandwidth BYTES] [--dry-run] [--json] [--insecure] [--tls DIR]", "move a running VM to where tern receive waits",
+	 "URI is tcp:HOST:PORT or unix:PATH.\n"
+	 "  --max-downtime TIME  how long the guest may stand still (default 30ms)\n"
+	 "  --deadline TIME      of the whole; then the VM runs on here\n"
+	 "  --force              at the deadline move all the same, with the downtime it takes\n"
+	 "  --channels N         data connections, 1 to 16 (default 1)\n"
+	 "  --bandwidth BYTES    at most so many bytes a second, as 500M (default: no limit)\n"
+	 "  --dry-run            only ask whether it would work\n"
+	 "  --json               one JSON object a line\n"
+	 "  --insecure           unencrypted to another host\n"
+	 "A TIME is as 500us, 30ms, 60s or 5m. Ctrl-C cancels, and the VM runs on here.\n"
+	 "Exit status:\n"
+	 "  0  moved; or it would work\n"
+	 "  1  not moved: the VM runs on here, as the last line says\n"
+	 "  2  bad input, or no such VM\n"
+	 "  5  cancelled\n" VM_TEXT, command_migrate},
+	{"receive", "--listen URI [--map WHAT=HERE]... [--name NAME] [--control PATH]\n"
+	 "       [--serial WHERE] [--sandbox MODE] [--dirty-tracking MODE] [--once] [--insecure] [--tls DIR]", "wait for a VM that is moved here, and run it",
+	 "The VM's configuration comes with it. What is this host's can be mapped:\n"
+	 "  --map disk0=PATH, --map net0=TAP|passt, --map serial=WHERE,\n"
+	 "  --map kernel=PATH, --map initrd=PATH (read again when the VM is reset)\n"
+	 "What is not mapped keeps the path that the source used.\n"
+	 "  --listen URI   tcp:ADDRESS:PORT (port 0: any) or unix:PATH\n"
+	 "  --name NAME    the VM's name here (default: as at the source)\n"
+	 "  --serial WHERE the same as --map serial=WHERE\n"
+	 "  --once         end after the first attempt that comes to nothing\n"
+	 "  --insecure     unencrypted from another host\n"
+	 "--control, --sandbox and --dirty-tracking are as for tern run.\n"
+	 "Exit status: as tern run, once the VM is here; before that\n"
+	 "  0  --once, and it was a dry run that found nothing against it\n"
+	 "  1  --once, or after its state was loaded: the VM did not come\n"
+	 "  2  bad input, or means that are not there\n"
+	 "  5  told to end", command_receive},
+	{"resolve", "VM --own|--drop", "say who owns a VM whose hand-over was cut off",
+	 "When the connection was lost in the middle of a hand-over, both sides keep the VM\n"
+	 "paused. Look at both; then let it run on one (--own) and end it on the other\n"
+	 "(--drop). --own on both sides runs it twice and destroys its disks.\n" VM_TEXT, command_resolve},
 	{"doctor", "[--json]", "try what this host can do",
 	 "Each line: a name, yes, partly, no or unknown, and what was seen; then what\n"
 	 "tern does instead and how to fix it. Exit status 0: VMs can be run here.", command_doctor},
