@@ -45,6 +45,7 @@ static const struct command commands[] = {
 	 "  --channels N         data connections, 1 to 16 (default 1)\n"
 	 "  --bandwidth BYTES    at most so many bytes a second, as 500M (default: no limit)\n"
 	 "  --dry-run            only ask whether it would work\n"
+	 "  --verify-ram         for tests: compare hashes of all memory\n"
 	 "  --json               one JSON object a line\n"
 	 "  --insecure           unencrypted to another host\n"
 	 "A TIME is as 500us, 30ms, 60s or 5m. Ctrl-C cancels, and the VM runs on here.\n"

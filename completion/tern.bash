@@ -64,10 +64,54 @@ _tern_run()
 	esac
 }
 
+_tern_migrate()
+{
+	case $prev in
+	--max-downtime | --deadline)
+		mapfile -t COMPREPLY < <(compgen -W "1ms 10ms 30ms 100ms 60s 5m" -- "$cur")
+		;;
+	--channels | --bandwidth) ;;
+	--tls)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		;;
+	*)
+		mapfile -t COMPREPLY < <(compgen -W "$(_tern_vms) tcp: unix: --max-downtime --deadline --force --channels
+			--bandwidth --dry-run --verify-ram --json --insecure --tls" -- "$cur")
+		;;
+	esac
+}
+
+_tern_receive()
+{
+	case $prev in
+	--listen)
+		mapfile -t COMPREPLY < <(compgen -W "tcp: unix:" -- "$cur")
+		compopt -o nospace
+		;;
+	--map)
+		mapfile -t COMPREPLY < <(compgen -W "disk0= net0= net0=passt serial= kernel= initrd=" -- "$cur")
+		compopt -o nospace
+		;;
+	--serial | --sandbox | --dirty-tracking | --control)
+		_tern_run
+		;;
+	--tls)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		;;
+	--name) ;;
+	*)
+		mapfile -t COMPREPLY < <(compgen -W "--listen --map --name --control --serial --sandbox --dirty-tracking --once
+			--insecure --tls --verbose --quiet" -- "$cur")
+		;;
+	esac
+}
+
 _tern()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="run list status pause resume powerdown reset stop console inspect doctor help version"
+	local commands="run list status pause resume powerdown reset stop console migrate receive resolve inspect doctor help version"
 
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
@@ -87,6 +131,15 @@ _tern()
 		;;
 	pause | resume | powerdown | reset | console)
 		mapfile -t COMPREPLY < <(compgen -W "$(_tern_vms)" -- "$cur")
+		;;
+	migrate)
+		_tern_migrate
+		;;
+	receive)
+		_tern_receive
+		;;
+	resolve)
+		mapfile -t COMPREPLY < <(compgen -W "$(_tern_vms) --own --drop" -- "$cur")
 		;;
 	inspect)
 		compopt -o filenames
