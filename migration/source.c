@@ -592,6 +592,7 @@ static int stage_answer(struct mover *mover)
 	taken = source->answer_type == WIRE_TAKEN;
 	if (mover->connected && !send_session(mover, WIRE_DONE))
 		error = mover_wait(mover, is_flushed, DRAIN_US, NULL);
+	mover_disconnect(mover); /* both ends know now, or this one will not be asked again */
 	mover->progress.phase = taken ? PHASE_COMPLETED : PHASE_FAILED;
 	if (source->answer_type == WIRE_REFUSED_OWN)
 		fail(-ECONNREFUSED, "the target could not take the VM: %s", source->answer.text);

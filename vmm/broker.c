@@ -93,8 +93,15 @@ static void close_all_but(int keep, int keep2)
 	if (high > low + 1)
 		syscall(SYS_close_range, low + 1, high - 1, 0);
 	syscall(SYS_close_range, high + 1, ~0U, 0);
-	close(STDIN_FILENO);
-	close(STDOUT_FILENO);
+}
+
+/* The numbers of standard input and output stay taken: a socket that got one would be closed as such in a child. */
+static void let_go_of_terminal(void)
+{
+	AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
 }
 
 /* Forks a child whose ends stay there; the others go into fds. 0 or -errno. */
@@ -188,6 +195,7 @@ int broker_start(struct broker *broker, const struct sandbox *sandbox, broker_ch
 	if (broker->pid == 0) {
 		struct server server = {.socket = pair[1], .sandbox = sandbox, .child = child};
 
+		let_go_of_terminal();
 		close_all_but(pair[1], pair[1]);
 		serve(&server);
 	}

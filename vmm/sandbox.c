@@ -106,6 +106,7 @@ static const struct rule {
 	{MAIN | IO | BROKER | MOVER, SCMP_SYS(sendto),	"replies; packets; records"},
 	{MAIN | IO | BROKER | MOVER, SCMP_SYS(recvfrom), "requests; packets; records"},
 	{MAIN | IO | BROKER | MOVER, SCMP_SYS(shutdown), "a connection ends"},
+	{MOVER,		SCMP_SYS(uname),	"names this host's kernel to the other"},
 	{MOVER,		SCMP_SYS(socket),	"a source asks a target again"},
 	{MOVER,		SCMP_SYS(connect),	"a source asks a target again"},
 	/* children that were started before the sandbox closed */
