@@ -16,12 +16,12 @@ enum link_op {
 	/* Questions of a source's mover. */
 	LINK_DESCRIBE = 1, /* -> mailbox: the head of CONFIG; value: its length */
 	LINK_TRACK,	   /* dirty tracking on -> value: 1 when pages are re-armed by LINK_REARM */
-	LINK_HARVEST,	   /* into the map, which is emptied first -> value: pages */
-	LINK_SWITCH,	   /* pause, save, last harvest -> link_switched; mailbox: state */
-	LINK_RUN_ON,	   /* the rest is too much: the VM runs, rounds go on */
-	LINK_RELEASE,	   /* disks are synced and given up: OWN is sent next */
-	LINK_GONE,	   /* TAKEN */
-	LINK_KEPT,	   /* REFUSED_OWN or UNKNOWN: the VM takes its disks back and runs on */
+	LINK_HARVEST,	   /* the map has been sent: emptied, then filled -> value: pages in it */
+	LINK_SWITCH, /* pause, save, last harvest on top of the map -> link_switched; mailbox: state */
+	LINK_RUN_ON,  /* the rest is too much: the VM runs, rounds go on */
+	LINK_RELEASE, /* disks are synced and given up: OWN is sent next */
+	LINK_GONE,    /* TAKEN */
+	LINK_KEPT,    /* REFUSED_OWN or UNKNOWN: the VM takes its disks back and runs on */
 	/* Of a target's. */
 	LINK_BUILD, /* mailbox: head of CONFIG, value: its length -> descriptor of RAM; value: pages */
 	LINK_LOAD, /* mailbox: state, value: its length -> value: us */

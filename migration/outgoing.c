@@ -42,6 +42,7 @@ struct outgoing {
 	void *mailbox;
 	uint64_t *map;
 	size_t map_bytes;
+	uint64_t map_pages; /* bits set */
 	/* What it has changed. */
 	bool tracking, held, was_paused, released, over;
 };
@@ -161,20 +162,25 @@ static int serve_track(struct outgoing *outgoing, struct link_message *message)
 	return error;
 }
 
+/* Adds to the map; what is in it has not been sent. */
 static int harvest(struct outgoing *outgoing, bool final, uint64_t *pages)
 {
 	int64_t fresh;
 
 	if (!outgoing->tracking)
 		return fail(-EPROTO, "migration: a harvest without tracking");
-	memset(outgoing->map, 0, outgoing->map_bytes);
 	fresh = dirty_harvest(machine_dirty(outgoing->machine), outgoing->map, final);
-	*pages = fresh < 0 ? 0 : (uint64_t)fresh;
-	return fresh < 0 ? (int)fresh : 0;
+	if (fresh < 0)
+		return (int)fresh;
+	outgoing->map_pages += (uint64_t)fresh;
+	*pages = outgoing->map_pages;
+	return 0;
 }
 
 static int serve_harvest(struct outgoing *outgoing, struct link_message *message)
 {
+	memset(outgoing->map, 0, outgoing->map_bytes);
+	outgoing->map_pages = 0;
 	return harvest(outgoing, false, &message->value);
 }
 
@@ -415,6 +421,7 @@ static int share_memory(struct outgoing *outgoing)
 	void *at;
 
 	outgoing->map_bytes = ram->npages / 8;
+	outgoing->map_pages = 0;
 	error = link_share("tern-mailbox", LINK_MAILBOX_BYTES, &outgoing->mailbox_fd, &at);
 	if (error)
 		return error;

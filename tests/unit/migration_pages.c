@@ -75,8 +75,9 @@ static void connect_pair(struct pair *pair, unsigned int n)
 		g_assert_cmpint(recv(pair->ends[i], bytes, HELLO, MSG_WAITALL), ==, HELLO);
 		g_assert_cmpint(wire_parse_header(bytes, 0, "test", &header), ==, 0);
 		g_assert_cmpint(wire_verify(bytes, &header, "test"), ==, 0);
-		g_assert_cmpint(wire_get_data_hello(bytes + WIRE_HEADER_BYTES, header.head_bytes,
-						    &hello), ==, 0);
+		g_assert_cmpint(
+			wire_get_data_hello(bytes + WIRE_HEADER_BYTES, header.head_bytes, &hello),
+			==, 0);
 		g_assert_cmpuint(hello.channel, ==, i);
 		g_assert_cmpmem(hello.session, sizeof(hello.session), session, sizeof(session));
 	}
