@@ -108,6 +108,13 @@ int arch_vm_save(struct arch_vm *arch, struct buf *out) must_check;
 int arch_vm_load_first(struct arch_vm *arch, struct state_set *in) must_check;
 int arch_vm_load(struct arch_vm *arch, struct state_set *in, enum clock_mode mode) must_check;
 int arch_vm_load_late(struct arch_vm *arch, struct state_set *in) must_check;
+/*
+ * What the guest was told, alone: saved at any time, also while vCPUs run; checked on a machine that waits for state, which
+ * may keep it, for it is loaded again with the rest. -ENOTSUP names the CPU feature or register that this host
+ * cannot show, -EBADMSG what is malformed.
+ */
+int arch_vm_save_first(struct arch_vm *arch, struct buf *out) must_check;
+int arch_vm_check_first(struct arch_vm *arch, struct state_set *in) must_check;
 /* Before vCPUs run after a pause or load (x86: KVM_KVMCLOCK_CTRL). */
 void arch_vcpu_resume(struct arch_vm *arch, struct kvm_vcpu *vcpu);
 

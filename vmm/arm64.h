@@ -26,6 +26,7 @@ struct arch_vm {
 	gpa_t entry; /* of the boot vCPU; x0 is ARM64_FDT */
 	struct pl061 *gpio;
 	int vmgenid_irq; /* the wiring's */
+	struct buf told; /* the section of arm64_told.c */
 };
 
 /* arm64_gic.c: GICv3 and ITS. */
@@ -44,6 +45,10 @@ int arm64_its_load(struct arch_vm *arch,
 /* arm64_clock.c: the guest's counter. vCPUs parked. */
 int arm64_clock_save(struct arch_vm *arch, struct buf *out) must_check;
 int arm64_clock_load(struct arch_vm *arch, struct state_set *in, enum clock_mode mode) must_check;
+uint64_t arm64_counter_frequency(void);
+
+/* arm64_told.c: reads what arch_vm_save_first() saves; vCPUs parked. */
+int arm64_told_take(struct arch_vm *arch) must_check;
 
 /* arm64_cpu.c: what the guest may see of the CPU. */
 int arm64_cpu_choose(struct arch_vm *arch) must_check; /* fills arch->init */

@@ -21,7 +21,7 @@ STATE_STRUCT(arm64_clock, CLOCK_STATE);
 STATE_TABLE(arm64_clock, 1, CLOCK_STATE);
 /* clang-format on */
 
-static uint64_t counter_frequency(void)
+uint64_t arm64_counter_frequency(void)
 {
 	uint64_t hz;
 
@@ -39,7 +39,7 @@ static uint64_t realtime_ns(void)
 
 int arm64_clock_save(struct arch_vm *arch, struct buf *out)
 {
-	struct arm64_clock clock = {.frequency_hz = counter_frequency(),
+	struct arm64_clock clock = {.frequency_hz = arm64_counter_frequency(),
 				    .realtime_ns = realtime_ns()};
 	int error = kvm_arm64_get_reg(arch->vcpu[0], KVM_REG_ARM_TIMER_CNT, &clock.virtual_count);
 
@@ -61,11 +61,11 @@ int arm64_clock_load(struct arch_vm *arch, struct state_set *in, enum clock_mode
 	if (error)
 		return error;
 	/* Nothing can scale the counter for the guest: it was told this frequency. */
-	if (clock.frequency_hz != counter_frequency())
+	if (clock.frequency_hz != arm64_counter_frequency())
 		return fail(-ENOTSUP,
 			    "machine: the guest's counter runs at %llu Hz, this host's at %llu",
 			    (unsigned long long)clock.frequency_hz,
-			    (unsigned long long)counter_frequency());
+			    (unsigned long long)arm64_counter_frequency());
 	khz = clock.frequency_hz / 1000;
 	gap_ns = clock_gap_ns(mode, clock.realtime_ns, realtime_ns());
 	count = clock_counter_after(clock.virtual_count, gap_ns, khz);

@@ -242,7 +242,10 @@ int arch_vm_load(struct arch_vm *arch, struct state_set *in, enum clock_mode mod
 {
 	int error = arm64_clock_load(arch, in, mode);
 
-	return error ? error : arm64_gic_load(arch, in);
+	if (!error)
+		error = arm64_gic_load(arch, in);
+	/* The vCPUs have the saved VM's registers now. */
+	return error ? error : arm64_told_take(arch);
 }
 
 int arch_vm_load_late(struct arch_vm *arch, struct state_set *in)

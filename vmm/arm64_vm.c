@@ -71,6 +71,7 @@ void arch_vm_free(struct arch_vm *arch)
 	arm64_gic_free(arch);
 	image_close(&arch->kernel);
 	image_close(&arch->initrd);
+	buf_fini(&arch->told);
 	free(arch);
 }
 
@@ -114,7 +115,9 @@ int arch_vcpu_init(struct arch_vm *arch, struct kvm_vcpu *vcpu)
 
 int arch_irq_init(struct arch_vm *arch, unsigned int nvcpus)
 {
-	return arm64_gic_init(arch);
+	int error = arm64_gic_init(arch);
+
+	return error ? error : arm64_told_take(arch);
 }
 
 static int load_initrd(struct arch_vm *arch, struct ram *ram, gpa_t after, gpa_t *start, gpa_t *end)

@@ -96,6 +96,10 @@ int machine_save(struct machine *machine, struct buf *out) must_check;
 int machine_load(struct machine *machine, const void *bytes, size_t len,
 		 enum clock_mode mode) must_check;
 
+/*
+ * What the guest was told of its CPUs, as sections: of any machine, running or not / compared with what this host can
+ * show, on one that waits for its state, before any of its memory comes. -ENOTSUP names the feature or register.
+ */
 int machine_save_told(struct machine *machine, struct buf *out) must_check;
 int machine_check_told(struct machine *machine, const void *bytes, size_t len) must_check;
 

@@ -89,10 +89,22 @@ int machine_load(struct machine *machine, const void *bytes, size_t len, enum cl
 
 int machine_save_told(struct machine *machine, struct buf *out)
 {
-	return 0;
+	return arch_vm_save_first(machine->arch, out);
 }
 
 int machine_check_told(struct machine *machine, const void *bytes, size_t len)
 {
-	return 0;
+	struct state_set *in;
+	int error;
+
+	if (machine->status != MACHINE_INMIGRATE || machine->loaded)
+		return fail(-EBUSY, "machine: this VM does not wait for state");
+	error = state_set_parse(&in, bytes, len);
+	if (error)
+		return error;
+	error = arch_vm_check_first(machine->arch, in);
+	if (!error)
+		error = state_set_all_used(in);
+	state_set_free(in);
+	return error;
 }

@@ -644,6 +644,16 @@ int arch_vm_load_first(struct arch_vm *arch, struct state_set *in)
 	return load_cpu(arch, in);
 }
 
+int arch_vm_save_first(struct arch_vm *arch, struct buf *out)
+{
+	return save_cpu(arch, out);
+}
+
+int arch_vm_check_first(struct arch_vm *arch, struct state_set *in)
+{
+	return load_cpu(arch, in);
+}
+
 int arch_vm_load(struct arch_vm *arch, struct state_set *in, enum clock_mode mode)
 {
 	int error = x86_chips_load(arch, in);

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "vmm/machine.h"
+#include "vmm/x86_state.h"
 
 #define COUNTER 0x300000
 #define ORDER	0x300008
@@ -32,7 +33,7 @@ static const uint8_t code[] = {
 	0xeb, 0xfe,
 };
 
-struct image {
+struct kernel_image {
 	Elf64_Ehdr header;
 	Elf64_Phdr load, note;
 	uint32_t pvh[5];
@@ -73,20 +74,20 @@ static void on_event(void *opaque, enum machine_event event, bool guest)
 
 static void write_image(const char *path)
 {
-	struct image image = {
+	struct kernel_image image = {
 		.header = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, 1},
 			   .e_type = ET_EXEC,
 			   .e_machine = EM_X86_64,
-			   .e_phoff = offsetof(struct image, load),
+			   .e_phoff = offsetof(struct kernel_image, load),
 			   .e_phentsize = sizeof(Elf64_Phdr),
 			   .e_phnum = 2},
 		.load = {.p_type = PT_LOAD,
-			 .p_offset = offsetof(struct image, code),
+			 .p_offset = offsetof(struct kernel_image, code),
 			 .p_paddr = ENTRY,
 			 .p_filesz = sizeof(code),
 			 .p_memsz = sizeof(code)},
 		.note = {.p_type = PT_NOTE,
-			 .p_offset = offsetof(struct image, pvh),
+			 .p_offset = offsetof(struct kernel_image, pvh),
 			 .p_filesz = 20,
 			 .p_memsz = 20},
 		.pvh = {4, 4, 18, 0x006e6558, ENTRY},
@@ -388,6 +389,88 @@ static void test_saved_state_is_checked(struct fixture *f, gconstpointer data)
 	buf_fini(&state);
 }
 
+/* ---- What the guest was told ---- */
+
+/* x86_state.c's table, from which a state of one's own can be made. */
+static const struct state_table *cpu_table(void)
+{
+	for (size_t i = 0; x86_register_tables[i]; i++)
+		if (!strcmp(x86_register_tables[i]->name, "x86_cpu"))
+			return x86_register_tables[i];
+	g_assert_not_reached();
+}
+
+static int check_told(struct fixture *f, const void *bytes, size_t len)
+{
+	struct machine_events events = {.opaque = f, .event = on_event};
+	struct machine *other;
+	int error;
+
+	g_assert_cmpint(machine_new_incoming(&other, &f->config, f->loop, &events), ==, 0);
+	error = machine_check_told(other, bytes, len);
+	machine_free(other);
+	return error;
+}
+
+static int check_changed(struct fixture *f, const struct x86_cpu *cpu)
+{
+	struct buf changed;
+	int error;
+
+	buf_init(&changed, 1 << 20);
+	g_assert_cmpint(state_save(cpu_table(), 0, cpu, &changed), ==, 0);
+	error = check_told(f, changed.bytes, changed.len);
+	g_test_message("%s", fail_text());
+	buf_fini(&changed);
+	return error;
+}
+
+/* It is saved of a running guest; each thing that this host cannot show is refused by its name. */
+static void test_what_the_guest_was_told(struct fixture *f, gconstpointer data)
+{
+	struct state_set *set;
+	struct x86_cpu cpu, changed;
+	struct buf told;
+	uint32_t leaf7 = 0;
+
+	if (!f->machine)
+		return;
+	log_level = LOG_NONE;
+	buf_init(&told, 1 << 20);
+	g_assert_cmpint(machine_start(f->machine), ==, 0);
+	assert_runs(f);
+	g_assert_cmpint(machine_save_told(f->machine, &told), ==, 0);
+	assert_runs(f);
+	g_assert_cmpint(machine_check_told(f->machine, told.bytes, told.len), ==, -EBUSY);
+	g_assert_cmpint(check_told(f, told.bytes, told.len), ==, 0);
+	g_assert_cmpint(check_told(f, told.bytes, 0), <, 0);
+	for (size_t n = 1; n < told.len; n = n < 64 ? n + 1 : n * 2)
+		g_assert_cmpint(check_told(f, told.bytes, n), ==, -EBADMSG);
+
+	g_assert_cmpint(state_set_parse(&set, told.bytes, told.len), ==, 0);
+	g_assert_cmpint(state_load(set, cpu_table(), 0, &cpu), ==, 0);
+	state_set_free(set);
+	g_assert_cmpint(check_changed(f, &cpu), ==, 0);
+	while (leaf7 < cpu.n_function && !(cpu.function[leaf7] == 7 && cpu.index[leaf7] == 0))
+		leaf7++;
+	g_assert_cmpuint(leaf7, <, cpu.n_function);
+	changed = cpu;
+	changed.ebx[leaf7] |= 1 << 14; /* MPX, which no kernel offers any more */
+	g_assert_cmpint(check_changed(f, &changed), ==, -ENOTSUP);
+	g_assert_nonnull(strstr(fail_text(), "0x7.0 EBX bit 14"));
+	changed = cpu;
+	changed.tsc_khz = 0;
+	g_assert_cmpint(check_changed(f, &changed), ==, -EBADMSG);
+	changed = cpu;
+	changed.n_eax--;
+	g_assert_cmpint(check_changed(f, &changed), ==, -EBADMSG);
+
+	/* What this Tern does not know of is not passed over. */
+	g_assert_cmpint(state_save(cpu_table(), 1, &cpu, &told), ==, 0);
+	g_assert_cmpint(check_told(f, told.bytes, told.len), ==, -EBADMSG);
+	buf_fini(&told);
+}
+
 #define ADD(path, cpus, fn) \
 	g_test_add(path, struct fixture, GUINT_TO_POINTER(cpus), set_up, fn, tear_down)
 
@@ -402,6 +485,7 @@ int main(int argc, char **argv)
 	ADD("/machine/guest_reset", 2, test_guest_resets);
 	ADD("/machine/reset_paused", 1, test_reset_while_paused_stays_paused);
 	ADD("/machine/reset_without_image", 1, test_reset_without_its_image_is_an_error);
+	ADD("/machine/told", 2, test_what_the_guest_was_told);
 	ADD("/machine/state", 2, test_saved_state_is_checked);
 	return g_test_run();
 }
