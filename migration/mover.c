@@ -131,8 +131,12 @@ static int take_records(struct mover *mover)
 	struct control_message message;
 	int error = control_work(&mover->control), got;
 
-	while (!error && mover->connected && (got = control_next(&mover->control, &message)) != 0)
+	while (!error && mover->connected && (got = control_next(&mover->control, &message)) != 0) {
 		error = got < 0 ? got : mover->on_record(mover, &message);
+		/* A peer that has hung up: what is waited for may be its last word, so one at a time. */
+		if (mover->connected && mover->control.broken)
+			break;
+	}
 	return error;
 }
 
