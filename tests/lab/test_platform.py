@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a Linux guest makes of PCI: what it finds, and drivers that come and go."""
+"""What a Linux guest makes of what every machine has: PCI, drivers that come and go, the clock, the serial port."""
 
 import re
 
@@ -32,3 +32,35 @@ def test_a_function_reset_and_rescan(vm, lab):
     guest.sh("cd /sys/bus/pci/devices && for d in *; do [ $(cat $d/vendor) = 0x1af4 ] && echo 1 >$d/remove; done; "
              "echo 1 >/sys/bus/pci/rescan")
     assert len(guest.sh("head -c 32 /dev/hwrng | md5sum").split()[0]) == 32
+
+
+def test_clock(vm, lab):
+    """The real-time clock tells the host's time; a guest that sets it keeps what it set over its own reset."""
+    guest = vm()
+    host = int(lab.run("date +%s", check=True).stdout)
+    rtc = int(guest.sh("cat /sys/class/rtc/rtc0/since_epoch"))
+    assert abs(rtc - host) < 60, (rtc, host)
+    guest.sh("date -u -s '2031-05-06 07:08:09' >/dev/null && hwclock -u -w -f /dev/rtc0")
+    rtc = int(guest.sh("cat /sys/class/rtc/rtc0/since_epoch"))
+    assert 0 <= rtc - 1935817689 < 60, rtc
+    guest.start("reboot -f")
+    guest.wait_up()
+    rtc = int(guest.sh("cat /sys/class/rtc/rtc0/since_epoch"))
+    assert 0 <= rtc - 1935817689 < 600, rtc
+
+
+def test_serial_keeps_every_byte(vm, lab):
+    """A long output, also while the guest is paused and resumed, and a long input: all of both arrives, in order."""
+    guest = vm(cpus=2)
+    text = guest.sh("for i in $(seq 1 3000); do echo line $i of many; done", timeout=180)
+    assert re.findall(r"line (\d+) of many", text) == [str(i) for i in range(1, 3001)]
+    guest.start("for i in $(seq 1 2000); do echo row $i; done; echo all rows")
+    for _ in range(5):
+        guest.tern("pause", check=True)
+        guest.tern("resume", check=True)
+    guest.expect(r"^all rows\r*\n", 180)
+    rows = re.findall(r"^row (\d+)\r*\n", guest.console, re.MULTILINE)
+    assert rows == [str(i) for i in range(1, 2001)]
+    lines = [" ".join(f"{i:04x}" for i in range(n, n + 20)) for n in range(0, 1200, 20)]
+    guest.start("cat >/tmp/typed <<'END'\n" + "\n".join(lines) + "\nEND")
+    assert guest.sh("cat /tmp/typed", timeout=180).splitlines() == lines

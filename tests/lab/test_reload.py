@@ -5,6 +5,8 @@ import re
 import time
 from pathlib import Path
 
+import pytest
+
 TOP = Path(__file__).resolve().parents[2]
 MOVES = 3
 
@@ -21,6 +23,7 @@ def move(lab, guest, generation):
     guest.expect(rf"reload: generation {generation}\b", 120)
 
 
+@pytest.mark.core
 def test_goes_on(lab, vm, arch):
     """Under load, through several processes, the guest sees no wrong byte, no lost interrupt and no step back in time."""
     lab.run("cp /guest/root.img /tmp/disk.img && chown tern /tmp/disk.img", check=True)
@@ -43,3 +46,13 @@ def test_goes_on(lab, vm, arch):
     assert abs(int(guest.sh("date +%s")) - time.time()) < 30
     guest.start("guest-poweroff")
     assert guest.wait() == 0
+
+
+@pytest.mark.parametrize("how, new", [((), False), (("--restore",), True)])
+def test_generation_id(vm, lab, how, new):
+    """A guest that was restored is told so, and mixes it into its random numbers; one that moved is not."""
+    guest = vm(program=("reload", *how))
+    assert "vmgenid" in guest.sh("ls -d /sys/bus/*/drivers/vmgenid/* | grep -v -e uevent -e bind -e module"), "no driver"
+    move(lab, guest, 1)
+    told = guest.sh("sleep 1; dmesg | grep -c 'virtual machine fork'", check=False).strip()
+    assert told == ("1" if new else "0")
