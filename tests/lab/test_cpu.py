@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A named CPU level looks the same on two different hosts, byte for byte, and is refused where it cannot be had."""
 
+import itertools
+
 import pytest
 
 from vm import BOOT_S
@@ -36,7 +38,8 @@ def test_a_level_is_the_same_everywhere(vm, pair, arch, index):
     level = LEVELS[arch][index]
     one, two = (dump(vm, host, level) for host in pair.hosts)
     assert len(one.splitlines()) > 40
-    assert one == two
+    differ = [pair for pair in itertools.zip_longest(one.splitlines(), two.splitlines()) if pair[0] != pair[1]]
+    assert differ == []
     assert "cannot be opened" not in one
 
 
