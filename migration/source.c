@@ -26,6 +26,9 @@
 #define DRAIN_US       1000000
 #define ASK_AGAIN_US   500000
 #define FIXED_US       2000 /* of a switch-over, beside round trips, until one has been measured */
+#define WHY_US	       300000
+#define IDLE_PAGES     64
+#define IDLE_US	       5000
 #define RATE_MIN_BYTES (1 << 20) /* less than that says nothing about the rate */
 
 struct source {
@@ -34,7 +37,7 @@ struct source {
 	uint8_t session[WIRE_SESSION_BYTES];
 	uint32_t rounds_done; /* ROUND_DONE has come for so many */
 	uint64_t damaged;
-	bool hello_ok, config_ok, ready;
+	bool hello_ok, config_ok, ready, refused;
 	uint32_t answer_type; /* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
 	struct wire_answer answer;
 	uint32_t channels_limit;
@@ -97,6 +100,7 @@ static int on_record(struct mover *mover, const struct control_message *message)
 	case WIRE_REFUSE:
 		if (source->ready || wire_get_text(message->head, message->head_bytes, text))
 			break;
+		source->refused = true;
 		return fail(-ECONNREFUSED, "the target refuses: %s", text);
 	case WIRE_ROUND_DONE:
 		if (!source->pages || wire_get_round(message->head, message->head_bytes, &round) ||
@@ -333,24 +337,38 @@ static int find_present(struct mover *mover)
 	return 0;
 }
 
+/* What a round takes besides its bytes is a round trip, and what threads need to wake up. The least seen is believed. */
+static void note_overhead(struct source *source, uint64_t took, uint64_t bytes, uint64_t rate)
+{
+	uint64_t data_us = rate ? bytes * 1000000 / rate : 0;
+	uint64_t overhead = took > data_us ? took - data_us : 0;
+
+	if (bytes < RATE_MIN_BYTES && overhead < source->rtt_us)
+		source->rtt_us = overhead;
+}
+
 static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *present)
 {
 	struct source *source = source_of(mover);
 	uint64_t begin = now_us(), bytes = mover->progress.bytes, took;
-	int error, status;
+	int error;
 
 	mover->progress.round = source->round;
 	pages_out_begin(source->pages, source->round, map, present);
 	error = mover_wait(mover, round_is_over, 0, "the end of a round");
 	if (error)
 		return error;
-	status = pages_out_status(source->pages);
-	if (status < 0)
-		return status;
+	if (pages_out_status(source->pages) < 0) {
+		/* Why a data connection ended may be on its way on the control connection. */
+		error = mover_wait(mover, never, WHY_US, NULL);
+		return error == -ETIMEDOUT ? pages_out_status(source->pages) : error;
+	}
 	took = now_us() - begin;
 	took = took ? took : 1;
-	if (mover->progress.bytes - bytes >= RATE_MIN_BYTES || !mover->progress.send_rate)
-		mover->progress.send_rate = (mover->progress.bytes - bytes) * 1000000 / took;
+	bytes = mover->progress.bytes - bytes;
+	if (bytes >= RATE_MIN_BYTES || !mover->progress.send_rate)
+		mover->progress.send_rate = bytes * 1000000 / took;
+	note_overhead(source, took, bytes, mover->progress.send_rate);
 	source->round++;
 	return 0;
 }
@@ -486,6 +504,14 @@ static int finish_switch(struct mover *mover)
 	return error;
 }
 
+/* Hardly anything to send, and yet it cannot switch over: what counts is time, and rounds without end cost the guest. */
+static int let_it_gather(struct mover *mover)
+{
+	int error = mover_wait(mover, never, IDLE_US, NULL);
+
+	return error == -ETIMEDOUT ? 0 : error;
+}
+
 static int stage_rounds(struct mover *mover)
 {
 	struct source *source = source_of(mover);
@@ -513,7 +539,9 @@ static int stage_rounds(struct mover *mover)
 			again = try_switch(mover, verdict.forced);
 		if (again < 0)
 			return again;
-		if (again)
+		if (again && source->rest < IDLE_PAGES)
+			error = let_it_gather(mover);
+		if (again && !error)
 			error = send_round(mover, mover->map, NULL);
 	}
 	return error;
@@ -626,17 +654,17 @@ static void fail_attempt(struct mover *mover, int error)
 	mover->progress.phase = error == -ECANCELED ? PHASE_CANCELLED : PHASE_FAILED;
 	snprintf(mover->progress.text, sizeof(mover->progress.text), "%s",
 		 error == -ECANCELED ? "cancelled" : fail_text());
+	if (mover->connected && !mover->deaf && !source->refused) {
+		buf_init(&head, WIRE_HEAD_MAX);
+		wire_put_text(&head, mover->progress.text);
+		mover->cancelled = false;
+		if (!send_record(mover, WIRE_CANCEL, &head) &&
+		    mover_wait(mover, is_flushed, DRAIN_US, NULL))
+			log_debug("migration: the target may not know why");
+		buf_fini(&head);
+	}
 	pages_out_free(source->pages);
 	source->pages = NULL;
-	if (!mover->connected || mover->deaf)
-		return;
-	buf_init(&head, WIRE_HEAD_MAX);
-	wire_put_text(&head, mover->progress.text);
-	mover->cancelled = false;
-	if (!send_record(mover, WIRE_CANCEL, &head) &&
-	    mover_wait(mover, is_flushed, DRAIN_US, NULL))
-		log_debug("migration: the target may not know why");
-	buf_fini(&head);
 }
 
 int source_run(struct mover *mover)

@@ -28,8 +28,10 @@
 
 #define GREETINGS_MAX	 (MOVER_ACCEPT_MAX - 1)
 #define GREETING_US	 5000000
+#define GREETING_MIN_US	 200000
 #define DATA_HELLO_BYTES (WIRE_HEADER_BYTES + 8 + WIRE_SESSION_BYTES + 4)
 #define DRAIN_US	 1000000
+#define WHY_US		 300000
 #define LONG_US		 10000000 /* for the channels of a source that has begun */
 
 struct greeting {
@@ -200,6 +202,18 @@ static void greet(struct mover *mover, struct greeting *greeting)
 	end_greeting(greeting);
 }
 
+/* Full of connections that say nothing: the oldest goes, so that a real one has its turn; but each has some time. */
+static void make_room(struct target *target)
+{
+	struct greeting *oldest = &target->greeting[0];
+
+	for (unsigned int i = 1; i < GREETINGS_MAX; i++)
+		if (target->greeting[i].since_us < oldest->since_us)
+			oldest = &target->greeting[i];
+	if (now_us() > oldest->since_us + GREETING_MIN_US)
+		end_greeting(oldest);
+}
+
 static int on_accept(struct mover *mover)
 {
 	struct target *target = target_of(mover);
@@ -219,9 +233,8 @@ static int on_accept(struct mover *mover)
 			greet(mover, greeting);
 		room |= greeting->fd < 0;
 	}
-	/* Full of connections that say nothing: one goes, so that a real one has its turn. */
 	if (!room)
-		end_greeting(&target->greeting[0]);
+		make_room(target);
 	mover->accept_fd[0] = mover->listen_fd;
 	mover->naccept = 1;
 	for (unsigned int i = 0; i < GREETINGS_MAX; i++)
@@ -368,6 +381,11 @@ static bool has_own(struct mover *mover)
 	return target_of(mover)->has_own || target_of(mover)->outcome == WIRE_UNKNOWN;
 }
 
+static bool never(struct mover *mover)
+{
+	return false;
+}
+
 static bool has_done(struct mover *mover)
 {
 	return target_of(mover)->has_done;
@@ -496,8 +514,11 @@ static int stage_rounds(struct mover *mover)
 	if (error)
 		return error;
 	rounds = pages_in_rounds(target->pages);
-	if (rounds < 0 && (!target->has_state || target->rounds_told <= target->state.round))
-		return (int)rounds;
+	if (rounds < 0 && (!target->has_state || target->rounds_told <= target->state.round)) {
+		/* Why a data connection ended may be on its way on the control connection. */
+		error = mover_wait(mover, never, WHY_US, NULL);
+		return error == -ETIMEDOUT ? (int)pages_in_rounds(target->pages) : error;
+	}
 	return check_memory(mover);
 }
 
@@ -621,6 +642,7 @@ static void begin_attempt(struct mover *mover)
 	target->outcome = 0;
 	memset(&target->hello, 0, sizeof(target->hello));
 	memset(&target->answer, 0, sizeof(target->answer));
+	mover->on_accept = on_accept;
 	mover->begin_us = now_us();
 	mover->deaf = mover->cancelled = false;
 	mover->resolved = 0;
@@ -633,6 +655,7 @@ static void end_attempt(struct mover *mover, int error)
 	char why[MIGRATION_TEXT_BYTES];
 
 	snprintf(why, sizeof(why), "%s", error == -ESHUTDOWN ? "" : fail_text());
+	mover->on_accept = NULL; /* who comes now is the next attempt's */
 	if (mover->connected && !target->outcome && error != -ESHUTDOWN && error != -ECANCELED &&
 	    send_text(mover, WIRE_REFUSE, why))
 		log_debug("migration: the source may not know why");
@@ -680,7 +703,6 @@ int target_run(struct mover *mover)
 		target.greeting[i].fd = -1;
 	mover->side = &target;
 	mover->on_record = on_record;
-	mover->on_accept = on_accept;
 	address_text(&mover->address, listening.text);
 	if (mover_note(mover, &listening))
 		return 1;

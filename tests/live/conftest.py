@@ -18,7 +18,7 @@ import tempfile
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from vm import Host, Vm  # noqa: E402  (the path comes first)
+from vm import Host, Receiver, Vm  # noqa: E402  (the path comes first)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TERN_BUILD", os.path.join(ROOT, "build"))
@@ -84,3 +84,18 @@ def run(host):
     yield start
     for vm in started:
         vm.close()
+
+
+@pytest.fixture
+def receive(host):
+    """receive(*options, name=...) starts a target that ends with the test."""
+    started = []
+
+    def start(*options, **keywords):
+        receiver = Receiver(host, *options, **keywords)
+        started.append(receiver)
+        return receiver
+
+    yield start
+    for receiver in started:
+        receiver.close()

@@ -72,10 +72,13 @@ class Vm:
         argv = [host.tern, "run", "--name", name, "--memory", memory, "--kernel", kernel or host.guest]
         if cmdline is not None:
             argv += ["--cmdline", cmdline]
+        self._start([*argv, *options])
+
+    def _start(self, argv):
         if os.environ.get("TERN_SANITIZED"):
             argv += ["--sandbox", "off"]  # the sanitizers' own calls are not in the lists
         self.process = subprocess.Popen(
-            [*host.prefix, *argv, *options], env=host.environment(), cwd=host.run_dir,
+            [*self.host.prefix, *argv], env=self.host.environment(), cwd=self.host.run_dir,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self._changed = threading.Condition()
@@ -121,6 +124,16 @@ class Vm:
         self.process.stdin.write(text.encode())
         self.process.stdin.flush()
 
+    def wait_log(self, pattern, timeout=20):
+        """Waits for a line of its log that matches, and returns it."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            for line in list(self.log):
+                if re.search(pattern, line):
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"no log line like {pattern!r} within {timeout} s; {self.story()}")
+
     @property
     def control_path(self):
         return os.path.join(self.host.run_dir, "tern", self.name + ".sock")
@@ -152,3 +165,15 @@ class Vm:
         self.process.stdin.close()
         for thread in self._threads:
             thread.join(5)
+
+
+class Receiver(Vm):
+    """`tern receive`: a VM to be. Its lines are the guest's once it is here; `uri` is where it listens."""
+
+    def __init__(self, host, *options, name="t1", listen="tcp:127.0.0.1:0"):
+        self.host = host
+        self.name = name
+        self.lines = []
+        self.times = []
+        self._start([host.tern, "receive", "--listen", listen, "--name", name, *options])
+        self.uri = self.wait_log("listening at").rsplit(" ", 1)[1]

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A VM moves between two processes of this host: with its memory verified, in every way of tracking and with several channels;
+and everything that can stand against it leaves it running where it is.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+OK, FAILED, INPUT, CANCELLED = 0, 1, 2, 5
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MOVES = int(os.environ.get("TERN_MOVES", "6"))
+LOAD = "mode=dirty wset=16M rate={rate} seconds=0 report=100ms"
+
+
+def verify(vm):
+    """The guest compares its memory with what it wrote, and ends."""
+    vm.type("q")
+    line = vm.lines[vm.expect(r"^guest: done ", timeout=60)]
+    assert re.search(r"\berrors=0\b", line), line
+    assert re.search(r"\bclock_back=0\b", line), line
+    assert vm.wait(60) == OK, vm.story()
+
+
+def migrate(host, name, uri, *options, timeout=60):
+    return host.command("migrate", name, uri, *options, timeout=timeout)
+
+
+def assert_moved(result):
+    assert result.returncode == OK, result.stdout + result.stderr
+
+
+def assert_alive(vm):
+    """It makes progress from now on."""
+    vm.expect(r"^guest: report", after=len(vm.lines) + 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+@pytest.mark.parametrize("tracking", ["ring=4096", "ring", "bitmap"])
+def test_back_and_forth(host, run, receive, tracking, channels):
+    """Under a load that dirties all that is sent, the memory being compared at each hand-over and by the guest."""
+    vm = run("--dirty-tracking", tracking, cmdline=LOAD.format(rate="max"), memory="64M")
+    vm.expect(r"^guest: start")
+    for move in range(MOVES):
+        target = receive("--dirty-tracking", tracking, name=f"m{move}")
+        with vm.qmp() as qmp:
+            qmp.command("migrate-set-parameters", **{"x_tern_verify_ram": True, "downtime_limit": 2000})
+        assert_moved(migrate(host, vm.name, target.uri, "--channels", str(channels), "--max-downtime", "2s"))
+        assert vm.wait() == OK, vm.story()
+        target.wait_log("page for page")
+        assert_alive(target)
+        vm = target
+    verify(vm)
+
+
+def test_several_vcpus(host, run, receive):
+    vm = run("--cpus", "4", cmdline=LOAD.format(rate=200000))
+    vm.expect(r"^guest: start vcpus=4")
+    for move in range(2):
+        target = receive(name=f"m{move}")
+        assert_moved(migrate(host, vm.name, target.uri, "--max-downtime", "2s"))
+        assert_alive(target)
+        vm = target
+    verify(vm)
+
+
+def tokens(path):
+    with open(path, "rb") as image:
+        return image.read(512)
+
+
+def test_disk_goes_along(host, run, receive):
+    """The image's lock changes hands: at each moment one process has it, and the guest's token goes on."""
+    image = host.image("disk.img", 1 << 20)
+    vm = run("--disk", f"path={image}", cmdline="mode=idle seconds=0 token=disk,serial token_ms=5")
+    vm.expect(r"^token: \d+")
+    target = receive("--map", f"disk0={image}")
+    assert_moved(migrate(host, vm.name, target.uri))
+    assert vm.wait() == OK
+    before = [int(line.split()[1]) for line in vm.lines if re.match(r"^token: \d+$", line)]
+    target.expect(r"^token: \d+$", after=20)
+    after = [int(line.split()[1]) for line in target.lines if re.match(r"^token: \d+$", line)]
+    assert before and after and after[0] > before[-1] and after == sorted(set(after))
+    other = host.command("run", "--name", "thief", "--kernel", host.guest, "--disk", f"path={image}")
+    assert other.returncode == INPUT and "in use" in other.stderr, other.stderr
+
+
+def test_paused_stays_paused(host, run, receive):
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    with vm.qmp() as qmp:
+        qmp.command("stop")
+    target = receive()
+    assert_moved(migrate(host, vm.name, target.uri))
+    with target.qmp() as qmp:
+        assert qmp.command("query-status")["status"] == "paused"
+        lines = len(target.lines)
+        time.sleep(0.3)
+        assert len(target.lines) == lines
+        qmp.command("cont")
+    assert_alive(target)
+    verify(target)
+
+
+def test_unix_socket(host, run, receive):
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    target = receive(listen=f"unix:{host.run_dir}/move.img")
+    assert_moved(migrate(host, vm.name, target.uri))
+    assert_alive(target)
+    verify(target)
+    assert not os.path.exists(f"{host.run_dir}/move.img")
+
+
+def test_summary_line(host, run, receive):
+    """The last line has time, bytes, rounds and the parts of the downtime; --json says the same to programs."""
+    vm = run(cmdline=LOAD.format(rate=10000))
+    vm.expect(r"^guest: start")
+    target = receive()
+    result = migrate(host, vm.name, target.uri, "--json")
+    assert_moved(result)
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["event"] == "completed" and last["migration"]["x-tern"]["downtime-us"] > 0, last
+    verify(target)
+
+
+# ---- What stands against it ----
+
+
+def test_dry_run(host, run, receive):
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    target = receive()
+    for _ in range(2):
+        result = migrate(host, vm.name, target.uri, "--dry-run")
+        assert result.returncode == OK and "would work" in result.stdout, result.stdout + result.stderr
+    assert_moved(migrate(host, vm.name, target.uri))
+    verify(target)
+
+
+def test_dry_run_names_what_is_missing(host, run, receive):
+    image = host.image("disk.img", 1 << 20)
+    vm = run("--disk", f"path={image}", cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    target = receive("--map", "disk0=/nowhere/disk")
+    result = migrate(host, vm.name, target.uri, "--dry-run")
+    assert result.returncode == FAILED and "/nowhere/disk" in result.stdout + result.stderr, result
+    assert_alive(vm)
+    verify(vm)
+
+
+def test_nobody_listens(host, run):
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    result = migrate(host, vm.name, "tcp:127.0.0.1:1")
+    assert result.returncode == FAILED and "refused" in result.stdout + result.stderr, result
+    assert_alive(vm)
+    verify(vm)
+
+
+def test_name_in_use(host, run, receive):
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    target = receive(name=vm.name)
+    result = migrate(host, vm.name, target.uri)
+    assert result.returncode == FAILED and vm.name in result.stdout, result
+    assert_alive(vm)
+    verify(vm)
+
+
+def test_cannot_converge(host, run, receive):
+    """The guest writes faster than the connection carries: it says so with both rates, and the VM runs on."""
+    vm = run(cmdline=LOAD.format(rate="max"), memory="64M")
+    vm.expect(r"^guest: start")
+    target = receive()
+    result = migrate(host, vm.name, target.uri, "--bandwidth", "40M", "--max-downtime", "5ms")
+    assert result.returncode == FAILED and "dirty rate" in result.stdout, result
+    assert_alive(vm)
+    # What stood against it was the limit: without it, and by force if need be, the VM moves to the same target.
+    assert_moved(migrate(host, vm.name, target.uri, "--max-downtime", "5ms", "--deadline", "2s", "--force"))
+    verify(target)
+
+
+def test_cancel(host, run, receive):
+    vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
+    vm.expect(r"^guest: start")
+    target = receive()
+    with vm.qmp() as qmp:
+        qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
+        qmp.command("migrate", uri=target.uri)
+        end = time.monotonic() + 10
+        while qmp.command("query-migrate")["status"] != "active":
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        qmp.command("migrate_cancel")
+        while qmp.command("query-migrate")["status"] != "cancelled":
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert qmp.command("query-status")["status"] == "running"
+        qmp.command("migrate-set-parameters", max_bandwidth=0)
+    assert_alive(vm)
+    target.wait_log("gave up|cancelled")
+    assert_moved(migrate(host, vm.name, target.uri))
+    verify(target)
+
+
+def wait_active(qmp):
+    end = time.monotonic() + 10
+    while qmp.command("query-migrate").get("status") != "active":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_target_dies(host, run, receive):
+    vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
+    vm.expect(r"^guest: start")
+    target = receive()
+    with vm.qmp() as qmp:
+        qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
+        qmp.command("migrate", uri=target.uri)
+        wait_active(qmp)
+        target.process.kill()
+        end = time.monotonic() + 10
+        while qmp.command("query-migrate")["status"] != "failed":
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert qmp.command("query-status")["status"] == "running"
+    assert_alive(vm)
+    verify(vm)
+
+
+def test_source_dies(host, run, receive):
+    """The target says so in one line, and takes the next VM."""
+    vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
+    vm.expect(r"^guest: start")
+    target = receive()
+    with vm.qmp() as qmp:
+        qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
+        qmp.command("migrate", uri=target.uri)
+        wait_active(qmp)
+    vm.process.kill()
+    target.wait_log("not taken|did not come")
+    vm.close()
+    vm = run(cmdline=LOAD.format(rate=1000), name="t2")
+    vm.expect(r"^guest: start")
+    assert_moved(migrate(host, vm.name, target.uri))
+    verify(target)
+
+
+def test_garbage(host, run, receive):
+    """Whoever talks to a target without knowing how harms nobody."""
+    target = receive()
+    address = target.uri.rsplit(":", 2)
+    where = (address[1], int(address[2]))
+    quiet = [socket.create_connection(where) for _ in range(40)]
+    for garbage in (b"GET / HTTP/1.0\r\n\r\n", bytes(100), b"\xff" * 70000, os.urandom(5000)):
+        with socket.create_connection(where) as peer:
+            try:
+                peer.sendall(garbage)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    assert_moved(migrate(host, vm.name, target.uri))
+    verify(target)
+    for connection in quiet:
+        connection.close()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_wire_is_as_written(host, run, receive, channels, tmp_path):
+    """A recorded migration, read by a program that was written from docs/wire.md alone."""
+    target = receive()
+    recorder = subprocess.Popen(
+        [sys.executable, os.path.join(ROOT, "tests", "live", "recorder.py"), "tcp:127.0.0.1:0", target.uri, str(tmp_path)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        uri = recorder.stdout.readline().strip()
+        vm = run(cmdline=LOAD.format(rate="max"), memory="64M")
+        vm.expect(r"^guest: start")
+        assert_moved(migrate(host, vm.name, uri, "--channels", str(channels), "--max-downtime", "2s"))
+        verify(target)
+    finally:
+        recorder.terminate()
+        recorder.wait(10)
+    check = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tests", "wirecheck.py"), str(tmp_path / "0")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert check.returncode == 0, check.stdout + check.stderr
