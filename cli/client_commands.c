@@ -143,6 +143,7 @@ static void print_nets(const json_t *nets)
 
 static void print_status(const json_t *status)
 {
+	const json_t *migration = json_object_get(status, "migration");
 	const json_t *dirty = json_object_get(status, "dirty-tracking");
 	const json_t *serial = json_object_get(status, "serial");
 
@@ -164,6 +165,10 @@ static void print_status(const json_t *status)
 	if (json_object_get(serial, "path"))
 		printf(" %s", text_of(serial, "path"));
 	printf("\nsandbox   %s\n", text_of(status, "sandbox"));
+	if (migration)
+		printf("migration %s, %s%s%s\n", text_of(migration, "direction"),
+		       text_of(migration, "phase"), json_object_get(migration, "text") ? ": " : "",
+		       json_object_get(migration, "text") ? text_of(migration, "text") : "");
 }
 
 static void print_json(const json_t *value)

@@ -14,11 +14,15 @@
 
 /* ---- Where a migration stands ---- */
 
+static const struct migration_progress *outgoing_or_none(const struct qmp_migration *migration)
+{
+	return migration->outgoing ? outgoing_progress(migration->outgoing) : NULL;
+}
+
 /* Of the VM's way out if it was ever begun, else of its way in; NULL: neither. */
 static const struct migration_progress *progress_of(const struct qmp_migration *migration)
 {
-	const struct migration_progress *progress =
-		migration->outgoing ? outgoing_progress(migration->outgoing) : NULL;
+	const struct migration_progress *progress = outgoing_or_none(migration);
 
 	if ((!progress || progress->phase == PHASE_NONE) && migration->incoming)
 		progress = incoming_progress(migration->incoming);
@@ -107,6 +111,26 @@ static json_t *ram_info(const struct migration_progress *progress)
 	return ram;
 }
 
+/* Words may quote a peer: what is no text is left out. */
+static void put_text(json_t *object, const struct migration_progress *progress)
+{
+	if (*progress->text && json_object_set_new(object, "text", json_string(progress->text)))
+		json_object_set_new(object, "text", json_string("the reason is not text"));
+}
+
+json_t *qmp_migration_status(const struct qmp_migration *migration)
+{
+	const struct migration_progress *progress = migration ? progress_of(migration) : NULL;
+	json_t *status;
+
+	if (!progress)
+		return NULL;
+	status = json_pack("{s:s, s:s}", "phase", migration_phase_name(progress->phase),
+			   "direction", progress == outgoing_or_none(migration) ? "out" : "in");
+	put_text(status, progress);
+	return status;
+}
+
 static json_t *tern_info(const struct migration_progress *progress)
 {
 	const struct {
@@ -137,9 +161,7 @@ static json_t *tern_info(const struct migration_progress *progress)
 		put(tern, rows[i].key, rows[i].value);
 	if (progress->expected_downtime_us != UINT64_MAX)
 		put(tern, "expected-downtime-us", progress->expected_downtime_us);
-	/* Words may quote a peer: what is no text is left out. */
-	if (*progress->text && json_object_set_new(tern, "text", json_string(progress->text)))
-		json_object_set_new(tern, "text", json_string("the reason is not text"));
+	put_text(tern, progress);
 	return tern;
 }
 

@@ -100,7 +100,9 @@ int qmp_check_not_moving(struct qmp_call *call) must_check;
 /* Lays the members of `arguments` that `rows` knows over *params (qmp_migrate_params.c). */
 int qmp_take_params(struct qmp_call *call, struct migration_params *params);
 
-/* What x-tern-status returns (qmp_status.c). */
+/* What x-tern-status returns, but for its member "migration" (qmp_status.c). */
 json_t *qmp_status(struct machine *machine);
+/* That member: phase and words of the last migration; NULL: there was none (qmp_migrate.c). Takes NULL. */
+json_t *qmp_migration_status(const struct qmp_migration *migration);
 
 #endif

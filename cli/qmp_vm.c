@@ -128,7 +128,11 @@ static int run_quit(struct qmp_call *call)
 
 static int run_tern_status(struct qmp_call *call)
 {
+	json_t *migration = qmp_migration_status(call->owner->migration);
+
 	call->result = qmp_status(call->machine);
+	if (migration)
+		json_object_set_new(call->result, "migration", migration);
 	return 0;
 }
 

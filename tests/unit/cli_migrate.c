@@ -83,6 +83,8 @@ static void test_stays(struct fixture *f, gconstpointer data)
 	g_assert_cmpint(tern(&text, "migrate web unix:/x/refused"), ==, CLI_FAILED);
 	expect_has(text, "web: not moved: the target lacks AVX2 (CPUID 7:0 EBX bit 5): it runs on "
 			 "here\n");
+	g_assert_cmpint(tern(&text, "status web"), ==, CLI_OK);
+	expect_has(text, "migration out, failed: the target lacks AVX2");
 	g_assert_cmpint(tern(&text, "migrate web unix:/x/works --dry-run"), ==, CLI_OK);
 	expect_has(text, "web: would work (seen in ");
 	g_assert_cmpint(tern(&text, "migrate web unix:/x/refused --dry-run"), ==, CLI_FAILED);

@@ -246,11 +246,21 @@ static void test_hand_over_is_left_alone(struct fixture *f, gconstpointer data)
 
 static void test_resolve(struct fixture *f, gconstpointer data)
 {
+	json_t *info = get(f, "x-tern-status");
+
+	g_assert_null(json_object_get(info, "migration"));
+	json_decref(info);
 	refused(f, "x-tern-resolve", "{\"own\": true}", "no doubt");
 	ok(f, "migrate", "{\"uri\": \"unix:/x/doubt\"}");
 	refused(f, "x-tern-resolve", "{\"own\": true}", "no doubt");
 	until(f, PHASE_DOUBT);
 	refused(f, "x-tern-resolve", "{}", "'own' is missing");
+	/* Who looks at the VM is told. */
+	info = get(f, "x-tern-status");
+	g_assert_cmpstr(
+		json_string_value(json_object_get(json_object_get(info, "migration"), "phase")), ==,
+		"doubt");
+	json_decref(info);
 	ok(f, "x-tern-resolve", "{\"own\": true}");
 	g_assert_cmpint(f->migration.outgoing->resolved, ==, 1);
 	ok(f, "migrate", "{\"uri\": \"unix:/x/doubt\"}");
