@@ -14,9 +14,9 @@ check:
 	$(MAKE) live
 	FUZZ_SEED=$(or $(FUZZ_SEED),1) $(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10)
 	$(MAKE) lab-check
+	$(MAKE) kernel-check
 
 check-full: check
 	$(MAKE) fuzz FUZZ_SECONDS=300
 	$(MAKE) lab-full
-	$(MAKE) kernel-check
 	$(MAKE) kernel-full
