@@ -39,6 +39,8 @@ int command_status(int argc, char **argv);
 int command_simple(int argc, char **argv); /* pause, resume, powerdown, reset */
 int command_stop(int argc, char **argv);
 int command_console(int argc, char **argv);
+int command_save(int argc, char **argv);
+int command_restore(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_migrate(int argc, char **argv);
 int command_receive(int argc, char **argv);

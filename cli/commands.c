@@ -33,6 +33,27 @@ static const struct command commands[] = {
 	{"console", "VM", "attach to a VM's serial console",
 	 "The VM must have been started with --serial pty. Ctrl-A x leaves, Ctrl-A h\n"
 	 "shows the keys.\n" VM_TEXT, command_console},
+	{"save", "VM FILE [--pause | --quit] [--max-downtime TIME] [--deadline TIME] [--force]\n"
+	 "       [--bandwidth BYTES] [--json]", "save a VM to a file",
+	 "The VM runs while its memory is written, and is paused once, for the rest.\n"
+	 "  --pause              pause it first, and leave it paused\n"
+	 "  --quit               pause it first, and end it when the file is whole\n"
+	 "  --max-downtime TIME  of that one pause (30ms)\n"
+	 "  --deadline TIME      give up when it has not ended by then...\n"
+	 "  --force              ...or pause the VM for the rest, however long that takes\n"
+	 "  --bandwidth BYTES    written a second at most, while the VM runs\n"
+	 "  --json               one JSON object a line\n"
+	 "Ctrl-C cancels, and the VM runs on. Exit status:\n"
+	 "  0  saved\n"
+	 "  1  not saved: there is no file, and the VM goes on as it was\n"
+	 "  2  bad input\n"
+	 "  5  cancelled\n" VM_TEXT, command_save},
+	{"restore", "FILE [--map WHAT=HERE]... [--name NAME] [--control PATH] [--serial TO]\n"
+	 "       [--sandbox MODE] [--dirty-tracking MODE] [--disks-as-they-are] [--paused]", "run a VM from the file it was saved to",
+	 "  --map disk0=PATH     also net0=TAP, serial=TO: this host's means\n"
+	 "  --disks-as-they-are  run it although a disk is not what it was\n"
+	 "  --paused             wait for tern resume\n"
+	 "Other options and exit statuses are as of tern run.", command_restore},
 	{"inspect", "[--verify] FILE", "show what a saved VM's file, or a recorded migration, holds",
 	 "Of a saved VM: header, configuration, disks and state, field by field; with\n"
 	 "--verify each page is read and checked. Of a migration: one recorded connection.", command_inspect},

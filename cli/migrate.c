@@ -15,21 +15,14 @@
 #include "base/log.h"
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/migrate_job.h"
 #include "cli/migrate_show.h"
 #include "migration/address.h"
 #include "migration/progress.h"
 #include "vmm/config.h"
 
 #define ASK_MS	     100 /* for news */
-#define URI_BYTES    ADDRESS_TEXT_BYTES
 #define DURATION_MAX (7ULL * 24 * 3600 * 1000000)
-
-struct migrate {
-	const char *vm;
-	char uri[URI_BYTES];
-	json_t *arguments;
-	bool json, insecure, dry_run;
-};
 
 static volatile sig_atomic_t interrupts;
 
@@ -126,7 +119,8 @@ static const char *status_now(struct client *client, json_t **keep)
 	return status;
 }
 
-static int tell_end(struct migrate_show *show, struct client *client, const json_t *info)
+static int tell_end(const struct migrate_job *job, struct migrate_show *show, struct client *client,
+		    const json_t *info)
 {
 	const json_t *tern = json_object_get(info, "x-tern");
 	const char *why = json_string_value(json_object_get(tern, "text"));
@@ -136,7 +130,7 @@ static int tell_end(struct migrate_show *show, struct client *client, const json
 
 	if (is(info, PHASE_COMPLETED)) {
 		migrate_text_done(done, sizeof(done), tern);
-		snprintf(words, sizeof(words), "moved to %s: %s", show->uri, done);
+		snprintf(words, sizeof(words), "%s to %s: %s", job->done, show->uri, done);
 		exit = CLI_OK;
 	} else if (is(info, PHASE_WOULD_WORK)) {
 		migrate_text_time(done, sizeof(done),
@@ -148,8 +142,8 @@ static int tell_end(struct migrate_show *show, struct client *client, const json
 		snprintf(words, sizeof(words), "cancelled: %s", status_now(client, &status));
 		exit = CLI_QUIT;
 	} else {
-		snprintf(words, sizeof(words), "not moved: %s: %s", why ? why : "no reason given",
-			 status_now(client, &status));
+		snprintf(words, sizeof(words), "not %s: %s: %s", job->done,
+			 why ? why : "no reason given", status_now(client, &status));
 	}
 	migrate_show_end(show, phase_of(info), info, words);
 	json_decref(status);
@@ -159,7 +153,7 @@ static int tell_end(struct migrate_show *show, struct client *client, const json
 /* The VM's process is gone before it said how it went. */
 static int tell_lost(struct migrate_show *show, int error, const json_t *info)
 {
-	const char *words = "its process is gone, and it had not moved";
+	const char *words = "its process is gone, and it did not say how it went";
 
 	if (error == -ECANCELED)
 		return CLI_FAILED;
@@ -169,7 +163,7 @@ static int tell_lost(struct migrate_show *show, int error, const json_t *info)
 	return CLI_FAILED;
 }
 
-static int migrate(struct migrate *job)
+int migrate_follow(struct migrate_job *job)
 {
 	struct sigaction action = {.sa_handler = on_interrupt};
 	struct migrate_show show;
@@ -182,13 +176,13 @@ static int migrate(struct migrate *job)
 	migrate_show_init(&show, job->vm, job->uri, job->json);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	error = client_execute(&client, "migrate", json_incref(job->arguments), NULL);
+	error = client_execute(&client, job->execute, json_incref(job->arguments), NULL);
 	if (error) {
 		client_close(&client);
 		return CLI_FAILED;
 	}
 	error = watch(&client, &show, &info);
-	status = error ? tell_lost(&show, error, info) : tell_end(&show, &client, info);
+	status = error ? tell_lost(&show, error, info) : tell_end(job, &show, &client, info);
 	json_decref(info);
 	client_close(&client);
 	return status;
@@ -218,14 +212,14 @@ static int parse_duration(const char *key, const char *text, uint64_t *us)
 		    text);
 }
 
-static int set_integer(struct migrate *job, const char *member, uint64_t value)
+static int set_integer(struct migrate_job *job, const char *member, uint64_t value)
 {
 	return json_object_set_new(job->arguments, member, json_integer((json_int_t)value))
 		       ? fail(-ENOMEM, "migrate: no memory")
 		       : 0;
 }
 
-static int set_duration(struct migrate *job, const char *key, const char *value)
+static int set_duration(struct migrate_job *job, const char *key, const char *value)
 {
 	uint64_t us = 0;
 	int error = parse_duration(key, value, &us);
@@ -240,7 +234,7 @@ static int set_duration(struct migrate *job, const char *key, const char *value)
 	return set_integer(job, "x-tern-downtime-us", us);
 }
 
-static int set_option(struct migrate *job, const char *key, const char *value)
+int migrate_set_option(struct migrate_job *job, const char *key, const char *value)
 {
 	uint64_t number;
 	char *end;
@@ -268,7 +262,7 @@ static int set_option(struct migrate *job, const char *key, const char *value)
 		    key);
 }
 
-static bool set_flag(struct migrate *job, const char *key)
+static bool set_flag(struct migrate_job *job, const char *key)
 {
 	if (!strcmp(key, "json"))
 		job->json = true;
@@ -286,7 +280,7 @@ static bool set_flag(struct migrate *job, const char *key)
 }
 
 /* The VM resolves no names and has another working directory. */
-static int resolve_name(const char *uri, char to[URI_BYTES])
+static int resolve_name(const char *uri, char to[MIGRATE_URI_BYTES])
 {
 	const char *host = uri + 4, *colon = strrchr(uri, ':');
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
@@ -309,7 +303,7 @@ static int resolve_name(const char *uri, char to[URI_BYTES])
 	return 0;
 }
 
-static int take_uri(struct migrate *job, const char *uri)
+static int take_uri(struct migrate_job *job, const char *uri)
 {
 	char path[PATH_MAX];
 	struct address address;
@@ -338,7 +332,7 @@ static int take_uri(struct migrate *job, const char *uri)
 	return error;
 }
 
-static int take_words(struct migrate *job, int argc, char **argv)
+static int take_words(struct migrate_job *job, int argc, char **argv)
 {
 	const char *uri = NULL;
 	int error = 0;
@@ -362,7 +356,7 @@ static int take_words(struct migrate *job, int argc, char **argv)
 		if (!value)
 			return fail(-EINVAL, "migrate: --%.40s needs a value, or is no option",
 				    key);
-		error = set_option(job, key, value);
+		error = migrate_set_option(job, key, value);
 	}
 	if (error)
 		return error;
@@ -379,14 +373,15 @@ static int take_words(struct migrate *job, int argc, char **argv)
 
 int command_migrate(int argc, char **argv)
 {
-	struct migrate job = {.arguments = json_object()};
+	struct migrate_job job = {
+		.execute = "migrate", .done = "moved", .arguments = json_object()};
 	int error = take_words(&job, argc, argv);
 	int status = CLI_INPUT;
 
 	if (error == -EDOM)
 		status = command_usage("migrate");
 	else if (!error)
-		status = migrate(&job);
+		status = migrate_follow(&job);
 	json_decref(job.arguments);
 	return status;
 }

@@ -273,6 +273,39 @@ static int run_migrate(struct qmp_call *call)
 	return outgoing_start(migration->outgoing, uri, &params);
 }
 
+static const struct {
+	const char *name;
+	enum save_after after;
+} save_afters[] = {{"run-on", SAVE_RUN_ON}, {"pause", SAVE_PAUSE}, {"quit", SAVE_QUIT}};
+
+static int run_save(struct qmp_call *call)
+{
+	struct qmp_migration *migration = call->owner->migration;
+	const char *then = qmp_string(call, "then", "run-on");
+	struct migration_params params;
+	size_t i = 0;
+	int error;
+
+	if (!migration || !migration->outgoing)
+		return cannot_move(call);
+	while (i < ARRAY_SIZE(save_afters) && strcmp(save_afters[i].name, then) != 0)
+		i++;
+	if (i == ARRAY_SIZE(save_afters))
+		return qmp_error(call, QMP_GENERIC,
+				 "Parameter 'then' is one of run-on, pause and quit");
+	params = migration->params;
+	error = check_state(call);
+	if (!error)
+		error = qmp_take_params(call, &params);
+	if (error)
+		return error;
+	migration->cancelling = false;
+	migration->told = NULL;
+	migration->setup_us = 0;
+	return outgoing_save(migration->outgoing, qmp_string(call, "path", ""),
+			     save_afters[i].after, &params);
+}
+
 static int run_migrate_cancel(struct qmp_call *call)
 {
 	struct qmp_migration *migration = call->owner->migration;
@@ -337,11 +370,21 @@ static const struct qmp_argument migrate_arguments[] = {{"uri", QMP_STRING, fals
 							{"x-tern-insecure", QMP_BOOLEAN, true},
 							{}};
 
+static const struct qmp_argument save_arguments[] = {{"path", QMP_STRING, false},
+						     {"then", QMP_STRING, true},
+						     {"downtime-limit", QMP_INTEGER, true},
+						     {"max-bandwidth", QMP_INTEGER, true},
+						     {"x-tern-downtime-us", QMP_INTEGER, true},
+						     {"x-tern-deadline", QMP_INTEGER, true},
+						     {"x-tern-force", QMP_BOOLEAN, true},
+						     {}};
+
 static const struct qmp_argument incoming_arguments[] = {{"uri", QMP_STRING, false}, {}};
 static const struct qmp_argument resolve_arguments[] = {{"own", QMP_BOOLEAN, false}, {}};
 
 const struct qmp_command qmp_migrate_commands[] = {
 	{"migrate", run_migrate, migrate_arguments},
+	{"x-tern-save", run_save, save_arguments},
 	{"migrate_cancel", run_migrate_cancel},
 	{"query-migrate", run_query_migrate},
 	{"migrate-incoming", run_migrate_incoming, incoming_arguments},

@@ -120,8 +120,9 @@ static void on_gone(void *opaque)
 {
 	struct session *session = opaque;
 
-	log_info("%s: %s lives elsewhere now", session->command,
-		 machine_config(session->machine)->name);
+	log_info("%s: %s %s", session->command, machine_config(session->machine)->name,
+		 outgoing_is_save(session->migration.outgoing) ? "is saved, and ends here"
+							       : "lives elsewhere now");
 	session->gone = true;
 	on_linger(session);
 }

@@ -108,10 +108,43 @@ _tern_receive()
 	esac
 }
 
+_tern_save()
+{
+	case $prev in
+	--max-downtime | --deadline | --bandwidth)
+		_tern_migrate
+		;;
+	*)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(
+			compgen -W "$(_tern_vms) --pause --quit --max-downtime --deadline --force --bandwidth --json" -- "$cur"
+			compgen -f -- "$cur"
+		)
+		;;
+	esac
+}
+
+_tern_restore()
+{
+	case $prev in
+	--map | --serial | --sandbox | --dirty-tracking | --control | --name)
+		_tern_receive
+		;;
+	*)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(
+			compgen -W "--map --name --control --serial --sandbox --dirty-tracking --disks-as-they-are --paused
+				--verbose --quiet" -- "$cur"
+			compgen -f -- "$cur"
+		)
+		;;
+	esac
+}
+
 _tern()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="run list status pause resume powerdown reset stop console migrate receive resolve inspect doctor help version"
+	local commands="run list status pause resume powerdown reset stop console migrate receive resolve save restore inspect doctor help version"
 
 	COMPREPLY=()
 	if [ "$COMP_CWORD" = 1 ]; then
@@ -137,6 +170,12 @@ _tern()
 		;;
 	receive)
 		_tern_receive
+		;;
+	save)
+		_tern_save
+		;;
+	restore)
+		_tern_restore
 		;;
 	resolve)
 		mapfile -t COMPREPLY < <(compgen -W "$(_tern_vms) --own --drop" -- "$cur")

@@ -64,6 +64,17 @@ int blk_image_refresh(struct blk_image *image, uint64_t at_least) must_check;
 /* fdatasync(2); for hand-over, with no request in flight. Blocks. */
 int blk_image_sync(struct blk_image *image) must_check;
 
+/* What tells an image from another, and from itself at another time; 0 where it does not apply. */
+struct blk_identity {
+	bool block_device;
+	uint64_t size_bytes;
+	uint64_t changed_ns;	/* its content's last change, since 1970; a file's */
+	uint64_t device, inode; /* a file's */
+	uint64_t block_number;	/* a block device's */
+};
+/* As it is now; with no request in flight it means something. -errno, logged. */
+int blk_image_identify(const struct blk_image *image, struct blk_identity *out) must_check;
+
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZERO };
 
 /*

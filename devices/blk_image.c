@@ -281,6 +281,25 @@ int blk_image_refresh(struct blk_image *image, uint64_t at_least)
 	return 0;
 }
 
+int blk_image_identify(const struct blk_image *image, struct blk_identity *out)
+{
+	struct stat stat;
+
+	if (fstat(image->fd, &stat) < 0)
+		return fail(-errno, "blk: %s: %s", image->path, strerror(errno));
+	*out = (struct blk_identity){.block_device = image->block_device,
+				     .size_bytes = image->size_bytes};
+	if (image->block_device) {
+		out->block_number = stat.st_rdev;
+		return 0;
+	}
+	out->size_bytes = stat.st_size;
+	out->changed_ns = stat.st_mtim.tv_sec * 1000000000ULL + stat.st_mtim.tv_nsec;
+	out->device = stat.st_dev;
+	out->inode = stat.st_ino;
+	return 0;
+}
+
 int blk_image_sync(struct blk_image *image)
 {
 	if (image->readonly || fdatasync(image->fd) == 0)

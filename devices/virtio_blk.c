@@ -630,6 +630,13 @@ int virtio_blk_acquire(struct virtio_blk *blk)
 	return error;
 }
 
+int virtio_blk_identify(struct virtio_blk *blk, bool sync, struct blk_identity *out)
+{
+	int error = sync ? blk_image_sync(blk->image) : 0;
+
+	return error ? error : blk_image_identify(blk->image, out);
+}
+
 void virtio_blk_get_info(struct virtio_blk *blk, struct virtio_blk_info *info)
 {
 	virtio_lock(&blk->virtio);

@@ -42,6 +42,12 @@ struct virtio_blk *virtio_blk_of(struct device *device);
 int virtio_blk_release(struct virtio_blk *blk) must_check;
 int virtio_blk_acquire(struct virtio_blk *blk) must_check;
 
+/*
+ * The image as it is now, for a saved VM's file; the device is paused. sync: what it wrote is on stable storage first
+ * (blocks). -errno, logged.
+ */
+int virtio_blk_identify(struct virtio_blk *blk, bool sync, struct blk_identity *out) must_check;
+
 /* For status; any thread. The texts live as long as the device. */
 struct virtio_blk_info {
 	const char *path, *serial;

@@ -22,6 +22,9 @@ enum link_op {
 	LINK_RELEASE, /* disks are synced and given up: OWN is sent next */
 	LINK_GONE,    /* TAKEN */
 	LINK_KEPT,    /* REFUSED_OWN or UNKNOWN: the VM takes its disks back and runs on */
+	/* Of a saver's, after LINK_SWITCH. */
+	LINK_DISKS, /* value 1: synced first -> mailbox: what they are; value: its length */
+	LINK_SAVED, /* the file has all of the VM; value: enum save_after but SAVE_QUIT */
 	/* Of a target's. */
 	LINK_BUILD, /* mailbox: head of CONFIG, value: its length -> descriptor of RAM; value: pages */
 	LINK_LOAD, /* mailbox: state, value: its length -> value: us */

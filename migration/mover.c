@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "migration/saver.h"
 
 #define TELL_US	     100000
 #define TELL_WAIT_MS 100
@@ -254,6 +255,38 @@ static int take_start(struct mover *mover)
 	return error;
 }
 
+/* A beginning that came to nothing is told like an end. */
+static int fail_to_begin(struct mover *mover)
+{
+	struct link_message over = {.op = LINK_OVER};
+
+	snprintf(over.progress.text, sizeof(over.progress.text), "%s", fail_text());
+	over.progress.phase = PHASE_FAILED;
+	return mover_note(mover, &over) ? 2 : 1;
+}
+
+/* What needs a path or an address, before the sandbox closes. */
+static int open_ends(struct mover *mover, struct mover_request *request, int *file)
+{
+	int error;
+
+	request->uri[sizeof(request->uri) - 1] = '\0';
+	request->path[MOVER_PATH_MAX] = '\0';
+	mover->path = request->path;
+	if (request->role == MOVER_SAVER)
+		return saver_open_file(request->path, file);
+	error = address_parse(request->uri, &mover->address);
+	if (!error && request->role == MOVER_TARGET)
+		error = address_listen(&mover->address, &mover->listen_fd);
+	return error;
+}
+
+static const char *const role_names[] = {
+	[MOVER_SOURCE] = "tern-source",
+	[MOVER_TARGET] = "tern-target",
+	[MOVER_SAVER] = "tern-saver",
+};
+
 int mover_main(const void *bytes, size_t len, const int ends[2], const struct sandbox *sandbox)
 {
 	struct mover_request request;
@@ -263,26 +296,25 @@ int mover_main(const void *bytes, size_t len, const int ends[2], const struct sa
 			      .ram_fd = -1,
 			      .wake_fd = -1,
 			      .answer_fds = {-1, -1, -1}};
+	int file = -1;
 
 	if (len != sizeof(request))
 		return 2;
 	memcpy(&request, bytes, len);
-	request.uri[sizeof(request.uri) - 1] = '\0';
-	prctl(PR_SET_NAME, request.role == MOVER_SOURCE ? "tern-source" : "tern-target");
+	if (request.role >= ARRAY_SIZE(role_names))
+		return 2;
+	prctl(PR_SET_NAME, role_names[request.role]);
 	signal(SIGPIPE, SIG_IGN);
 	mover.params = request.params;
 	mover.begin_us = now_us();
 	mover.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (mover.wake_fd < 0 || address_parse(request.uri, &mover.address))
+	if (mover.wake_fd < 0)
 		return 2;
-	if (request.role == MOVER_TARGET && address_listen(&mover.address, &mover.listen_fd)) {
-		struct link_message over = {.op = LINK_OVER};
-
-		snprintf(over.progress.text, sizeof(over.progress.text), "%s", fail_text());
-		over.progress.phase = PHASE_FAILED;
-		return mover_note(&mover, &over) ? 2 : 1;
-	}
+	if (open_ends(&mover, &request, &file))
+		return fail_to_begin(&mover);
 	if (sandbox_enter(sandbox, SANDBOX_MOVER) || take_start(&mover))
 		return 2;
+	if (request.role == MOVER_SAVER)
+		return saver_run(&mover, file, request.after, request.paused);
 	return request.role == MOVER_SOURCE ? source_run(&mover) : target_run(&mover);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The mover: the process that drives a migration (docs/migration.md). It is forked by the broker, connects or listens,
- * closes its sandbox, and runs a source's (source.c) or a target's (target.c) stages. This file: how it comes to be, and
+ * closes its sandbox, and runs a source's (source.c) or a target's (target.c) stages; or it saves the VM to a file (saver.c). This file: how it comes to be, and
  * the one place where its control thread waits.
  */
 #ifndef MIGRATION_MOVER_H
@@ -17,13 +17,18 @@
 #include "migration/progress.h"
 #include "vmm/sandbox.h"
 
-enum mover_role { MOVER_SOURCE, MOVER_TARGET };
+enum mover_role { MOVER_SOURCE, MOVER_TARGET, MOVER_SAVER };
+#define MOVER_PATH_MAX 2047
 
 /* What the VMM sends the broker. */
 struct mover_request {
 	uint32_t role;
 	char uri[ADDRESS_TEXT_BYTES];
 	struct migration_params params;
+	/* SAVER */
+	char path[MOVER_PATH_MAX + 1];
+	uint32_t after;	 /* enum save_after */
+	uint32_t paused; /* the VM is */
 };
 
 /* A broker_child_fn. */
@@ -36,7 +41,8 @@ int mover_main(const void *request, size_t len, const int ends[2], const struct 
 struct mover {
 	struct migration_params params;
 	struct address address;
-	int listen_fd; /* target */
+	const char *path; /* saver */
+	int listen_fd;	  /* target */
 	int link_fd, rearm_fd, wake_fd;
 	uint8_t *mailbox;
 	uint8_t *ram;

@@ -37,6 +37,7 @@ struct outgoing {
 
 	/* The attempt under way. */
 	bool active;
+	bool saving; /* to a file */
 	int link_fd, rearm_fd, mailbox_fd, map_fd;
 	struct loop_watch *link_watch, *rearm_watch;
 	void *mailbox;
@@ -220,7 +221,7 @@ static int serve_switch(struct outgoing *outgoing, struct link_message *message)
 	error = save_state(outgoing, &done.state_bytes);
 	done.save_us = now_us() - at;
 	at = now_us();
-	if (!error)
+	if (!error && (outgoing->tracking || !outgoing->saving))
 		error = harvest(outgoing, true, &done.pages);
 	done.harvest_us = now_us() - at;
 	message->switched = done;
@@ -260,13 +261,40 @@ static int serve_kept(struct outgoing *outgoing, struct link_message *message)
 	return undo(outgoing);
 }
 
+static int serve_disks(struct outgoing *outgoing, struct link_message *message)
+{
+	struct buf disks;
+	int error;
+
+	if (!outgoing->held)
+		return fail(-EPROTO, "migration: the disks of a VM that runs");
+	buf_init(&disks, LINK_MAILBOX_BYTES);
+	error = machine_save_disks(outgoing->machine, message->value, &disks);
+	if (!error)
+		memcpy(outgoing->mailbox, disks.bytes, disks.len);
+	message->value = disks.len;
+	buf_fini(&disks);
+	return error;
+}
+
+static int serve_saved(struct outgoing *outgoing, struct link_message *message)
+{
+	int error;
+
+	outgoing->was_paused |= message->value == SAVE_PAUSE;
+	error = run_on(outgoing);
+	stop_tracking(outgoing); /* not while the guest waits */
+	return error;
+}
+
 static const struct question {
 	enum link_op op;
 	int (*serve)(struct outgoing *outgoing, struct link_message *message);
 } questions[] = {
 	{LINK_DESCRIBE, serve_describe}, {LINK_TRACK, serve_track},   {LINK_HARVEST, serve_harvest},
 	{LINK_SWITCH, serve_switch},	 {LINK_RUN_ON, serve_run_on}, {LINK_RELEASE, serve_release},
-	{LINK_GONE, serve_gone},	 {LINK_KEPT, serve_kept},
+	{LINK_GONE, serve_gone},	 {LINK_KEPT, serve_kept},     {LINK_DISKS, serve_disks},
+	{LINK_SAVED, serve_saved},
 };
 
 /* ---- The link ---- */
@@ -293,7 +321,7 @@ static void end_attempt(struct outgoing *outgoing, enum migration_phase phase)
 	if (gone)
 		outgoing->released = outgoing->held = false;
 	if (phase == PHASE_FAILED)
-		log_error("migration: failed, the VM %s: %s",
+		log_error("%s: failed, the VM %s: %s", outgoing->saving ? "save" : "migration",
 			  machine_get_status(outgoing->machine) == MACHINE_RUNNING ? "runs on"
 										   : "is here",
 			  outgoing->progress.text);
@@ -307,7 +335,7 @@ static void lose_mover(struct outgoing *outgoing)
 {
 	if (outgoing->over) {
 		end_attempt(outgoing, PHASE_COMPLETED);
-	} else if (outgoing->released) {
+	} else if (outgoing->released && !outgoing->saving) {
 		close_attempt(outgoing);
 		snprintf(outgoing->progress.text, sizeof(outgoing->progress.text),
 			 "in doubt whether the target has the VM, and the mover has died");
@@ -315,7 +343,9 @@ static void lose_mover(struct outgoing *outgoing)
 		set_phase(outgoing, PHASE_DOUBT);
 	} else {
 		snprintf(outgoing->progress.text, sizeof(outgoing->progress.text),
-			 "the process that moves the VM has died");
+			 outgoing->saving ? "the process that saves the VM has died; its file is "
+					    "worth nothing"
+					  : "the process that moves the VM has died");
 		end_attempt(outgoing, PHASE_FAILED);
 	}
 }
@@ -348,7 +378,8 @@ static void on_link(void *opaque, int fd, uint32_t events)
 		enum migration_phase phase = message.progress.phase;
 
 		take_progress(outgoing, &message.progress);
-		if (phase < PHASE_COMPLETED || (phase == PHASE_COMPLETED) != outgoing->over)
+		if (phase < PHASE_COMPLETED ||
+		    ((phase == PHASE_COMPLETED) != outgoing->over && !outgoing->saving))
 			phase = outgoing->over ? PHASE_COMPLETED : PHASE_FAILED;
 		end_attempt(outgoing, phase);
 	} else if (got) {
@@ -437,13 +468,11 @@ static int share_memory(struct outgoing *outgoing)
 	return error ? fail(error, "migration: the mover: %s", strerror(-error)) : 0;
 }
 
-static int start_mover(struct outgoing *outgoing, const char *uri)
+static int start_mover(struct outgoing *outgoing, const struct mover_request *request)
 {
-	struct mover_request request = {.role = MOVER_SOURCE, .params = outgoing->params};
 	int ends[2], error;
 
-	snprintf(request.uri, sizeof(request.uri), "%s", uri);
-	error = broker_spawn(outgoing->broker, &request, sizeof(request), ends);
+	error = broker_spawn(outgoing->broker, request, sizeof(*request), ends);
 	if (error)
 		return error;
 	outgoing->link_fd = ends[0];
@@ -458,27 +487,26 @@ static int start_mover(struct outgoing *outgoing, const char *uri)
 	return error;
 }
 
-int outgoing_start(struct outgoing *outgoing, const char *uri,
-		   const struct migration_params *params)
+static int check_idle(const struct outgoing *outgoing)
 {
 	enum machine_status status = machine_get_status(outgoing->machine);
-	struct address address;
-	int error;
 
 	if (outgoing->active || outgoing->progress.phase == PHASE_DOUBT)
 		return fail(-EBUSY, "migration: one is under way");
 	if (status != MACHINE_RUNNING && status != MACHINE_PAUSED)
 		return fail(-EBUSY, "migration: the VM is in status %s",
 			    machine_status_name(status));
-	if (params->channels < 1 || params->channels > MIGRATION_CHANNELS_MAX)
-		return fail(-EINVAL, "migration: %u channels: 1 to %u are possible",
-			    params->channels, MIGRATION_CHANNELS_MAX);
-	error = address_parse(uri, &address);
-	if (error)
-		return error;
-	outgoing->params = *params;
-	outgoing->progress = (struct migration_progress){.expected_downtime_us = UINT64_MAX};
-	error = start_mover(outgoing, uri);
+	return 0;
+}
+
+static int begin(struct outgoing *outgoing, const struct mover_request *request)
+{
+	int error;
+
+	outgoing->params = request->params;
+	outgoing->progress = (struct migration_progress){};
+	outgoing->saving = request->role == MOVER_SAVER;
+	error = start_mover(outgoing, request);
 	if (error) {
 		close_attempt(outgoing);
 		return error;
@@ -487,6 +515,41 @@ int outgoing_start(struct outgoing *outgoing, const char *uri,
 	outgoing->over = outgoing->released = outgoing->held = false;
 	set_phase(outgoing, PHASE_CONNECT);
 	return 0;
+}
+
+int outgoing_start(struct outgoing *outgoing, const char *uri,
+		   const struct migration_params *params)
+{
+	struct mover_request request = {.role = MOVER_SOURCE, .params = *params};
+	struct address address;
+	int error = check_idle(outgoing);
+
+	if (error)
+		return error;
+	if (params->channels < 1 || params->channels > MIGRATION_CHANNELS_MAX)
+		return fail(-EINVAL, "migration: %u channels: 1 to %u are possible",
+			    params->channels, MIGRATION_CHANNELS_MAX);
+	error = address_parse(uri, &address);
+	if (error)
+		return error;
+	snprintf(request.uri, sizeof(request.uri), "%s", uri);
+	return begin(outgoing, &request);
+}
+
+int outgoing_save(struct outgoing *outgoing, const char *path, enum save_after after,
+		  const struct migration_params *params)
+{
+	struct mover_request request = {.role = MOVER_SAVER, .params = *params, .after = after};
+	const size_t len = strlen(path);
+	int error = check_idle(outgoing);
+
+	if (error)
+		return error;
+	if (!len || len > MOVER_PATH_MAX)
+		return fail(-EINVAL, "save: a path of 1 to %u bytes is needed", MOVER_PATH_MAX);
+	request.paused = machine_get_status(outgoing->machine) == MACHINE_PAUSED;
+	memcpy(request.path, path, len);
+	return begin(outgoing, &request);
 }
 
 static void send_note(struct outgoing *outgoing, const struct link_message *note)
@@ -529,6 +592,11 @@ int outgoing_resolve(struct outgoing *outgoing, bool own)
 	set_phase(outgoing, PHASE_COMPLETED);
 	outgoing->events.gone(outgoing->events.opaque);
 	return 0;
+}
+
+bool outgoing_is_save(const struct outgoing *outgoing)
+{
+	return outgoing->saving;
 }
 
 const struct migration_progress *outgoing_progress(const struct outgoing *outgoing)

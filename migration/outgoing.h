@@ -36,10 +36,19 @@ void outgoing_free(struct outgoing *outgoing);
  */
 int outgoing_start(struct outgoing *outgoing, const char *uri,
 		   const struct migration_params *params) must_check;
+/*
+ * Begins to save the VM to a new file (docs/snapshot.md), under the VMM's working directory where path is relative. As
+ * outgoing_start() in everything else: events, progress, cancelling; params that are about connections mean nothing. In
+ * the end the phase is COMPLETED and the file whole, or there is none. With SAVE_QUIT `gone` follows.
+ */
+int outgoing_save(struct outgoing *outgoing, const char *path, enum save_after after,
+		  const struct migration_params *params) must_check;
 /* Takes effect soon (event), and not any more once OWN may have been sent: -EBUSY. 0 also when nothing is under way. */
 int outgoing_cancel(struct outgoing *outgoing) must_check;
 /* In doubt: the operator's word. own: this VM runs on here; else it is given up. -EBUSY when there is no doubt. */
 int outgoing_resolve(struct outgoing *outgoing, bool own) must_check;
+/* The current or last attempt was outgoing_save()'s. */
+bool outgoing_is_save(const struct outgoing *outgoing);
 /* Of the current or last migration. */
 const struct migration_progress *outgoing_progress(const struct outgoing *outgoing);
 /* From now on, and for a migration that is under way where that is possible (bandwidth, downtime, deadline). */

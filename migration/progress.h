@@ -24,6 +24,13 @@ struct migration_params {
 };
 void migration_params_init(struct migration_params *params);
 
+/* What becomes of a VM that was saved to a file. */
+enum save_after {
+	SAVE_RUN_ON, /* saved live, with one short pause */
+	SAVE_PAUSE,  /* paused first, and stays so */
+	SAVE_QUIT,   /* paused first, and ends when the file is whole */
+};
+
 /* In the order in which they come; the last four end a migration. */
 enum migration_phase {
 	PHASE_NONE,

@@ -237,17 +237,22 @@ static page_t next_absent(const struct ram *ram, page_t from, page_t end)
 static int write_in_region(struct snapshot_writer *writer, page_t first, page_t end)
 {
 	struct run run = {};
+	page_t present_until = first;
 	int error = 0;
 
-	for (page_t page = first; !error && page < end;) {
-		page_t present = next_present(writer->ram, page, end), absent;
+	for (page_t page = first; !error && page < end; page++) {
+		/* What the file holds was there before; of the rest the kernel is asked, stretch by stretch. */
+		if (!writer->hash[page] && page >= present_until) {
+			const page_t present = next_present(writer->ram, page, end);
 
-		for (; !error && page < present; page++)
-			error = write_page(writer, &run, page, 0);
-		absent = page < end ? next_absent(writer->ram, page, end) : end;
-		for (; !error && page < absent; page++)
-			error = write_page(writer, &run, page,
-					   snapshot_hash_page(ram_page_to_hva(writer->ram, page)));
+			for (; !error && page < present; page++)
+				error = write_page(writer, &run, page, 0);
+			if (error || page == end)
+				break;
+			present_until = next_absent(writer->ram, page, end);
+		}
+		error = write_page(writer, &run, page,
+				   snapshot_hash_page(ram_page_to_hva(writer->ram, page)));
 	}
 	return error ? error : end_run(writer, &run);
 }

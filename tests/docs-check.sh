@@ -32,16 +32,16 @@ for option in "${options[@]}"; do
 	grep -q -- "--$option\b" completion/tern.bash || complain "completion does not know --$option"
 done
 # What is no option of tern run stands in the help of its command.
-mapfile -t others < <(for command in migrate receive resolve; do "$tern" help "$command"; done |
+mapfile -t others < <(for command in migrate receive resolve save restore inspect; do "$tern" help "$command"; done |
 	grep -o -- '--[a-z][a-z-]*' | sed 's/^--//' | sort -u)
 for option in "${others[@]}"; do
 	grep -q -- "--$option\b" completion/tern.bash || complain "completion does not know --$option"
-	grep -q -- "\\\\-\\\\-${option//-/\\\\-}\b" docs/man/tern-{migrate,receive,resolve}.1 ||
-		complain "no page of tern-migrate.1, tern-receive.1, tern-resolve.1 names --$option"
+	grep -q -- "\\\\-\\\\-${option//-/\\\\-}\b" docs/man/tern-{migrate,receive,resolve,save,restore,inspect}.1 ||
+		complain "no page of those about moving and saving names --$option"
 done
 # shellcheck disable=SC2016  # a literal dollar sign
 while read -r option; do
-	[[ " ${options[*]} ${others[*]} quiet help force timeout json verify " == *" $option "* ]] || complain "completion knows --$option, tern does not"
+	[[ " ${options[*]} ${others[*]} quiet help force timeout json " == *" $option "* ]] || complain "completion knows --$option, tern does not"
 done < <(grep -o -- '--[a-z][a-z-]*' completion/tern.bash | sed 's/^--//' | sort -u)
 
 while read -r name; do

@@ -112,6 +112,15 @@ int machine_check_told(struct machine *machine, const void *bytes, size_t len) m
 int machine_release_disks(struct machine *machine) must_check;
 int machine_acquire_disks(struct machine *machine) must_check;
 
+/*
+ * What writable disks are, for a saved VM's file (docs/snapshot.md, section `disk`). save: of a paused machine; sync: what
+ * was written is on stable storage first. check: of a loaded machine that holds its disks; -ESTALE, logged with both values,
+ * when a disk is another or has changed; as_they_are: that is only warned of. -EBADMSG: bytes that are no such sections.
+ */
+int machine_save_disks(struct machine *machine, bool sync, struct buf *out) must_check;
+int machine_check_disks(struct machine *machine, const void *bytes, size_t len,
+			bool as_they_are) must_check;
+
 enum machine_status machine_get_status(const struct machine *machine);
 const struct config *machine_config(const struct machine *machine); /* effective values */
 struct ram *machine_ram(struct machine *machine);

@@ -278,6 +278,21 @@ int machine_save_told(struct machine *machine, struct buf *out)
 	return 0;
 }
 
+int machine_acquire_disks(struct machine *machine)
+{
+	return 0;
+}
+
+int machine_save_disks(struct machine *machine, bool sync, struct buf *out)
+{
+	return 0;
+}
+
+int machine_check_disks(struct machine *machine, const void *bytes, size_t len, bool as_they_are)
+{
+	return 0;
+}
+
 int machine_check_told(struct machine *machine, const void *bytes, size_t len)
 {
 	return 0;

@@ -212,6 +212,17 @@ int outgoing_start(struct outgoing *outgoing, const char *uri,
 	return 0;
 }
 
+int outgoing_save(struct outgoing *outgoing, const char *path, enum save_after after,
+		  const struct migration_params *params)
+{
+	return outgoing_start(outgoing, path, params);
+}
+
+bool outgoing_is_save(const struct outgoing *outgoing)
+{
+	return false;
+}
+
 int outgoing_cancel(struct outgoing *outgoing)
 {
 	if (outgoing->progress.phase >= PHASE_HANDOVER)
