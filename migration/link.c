@@ -67,12 +67,21 @@ int link_receive(int fd, struct link_message *message, int fds[LINK_FDS_MAX], bo
 				.msg_iovlen = 1,
 				.msg_control = control.bytes,
 				.msg_controllen = sizeof(control.bytes)};
+	bool reset = false;
 	ssize_t n;
 
 	for (unsigned int i = 0; fds && i < LINK_FDS_MAX; i++)
 		fds[i] = -1;
+	/*
+	 * A side that has ended with something of ours unread says ECONNRESET, once, and only then what it still had to
+	 * say: its last word must not be lost.
+	 */
 	do {
 		n = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+		if (n < 0 && errno == ECONNRESET && !reset) {
+			reset = true;
+			errno = EINTR;
+		}
 	} while (n < 0 && errno == EINTR);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
