@@ -14,25 +14,26 @@
 
 struct parameter {
 	const char *name;
-	enum { PARAM_MS, PARAM_US, PARAM_BYTES, PARAM_COUNT, PARAM_MS_32, PARAM_BOOL } kind;
 	size_t offset; /* in struct migration_params */
 	json_int_t min, max;
+	enum { PARAM_MS, PARAM_US, PARAM_BYTES, PARAM_COUNT, PARAM_MS_32, PARAM_BOOL } kind;
 	bool hidden; /* another unit of one that is shown */
 };
 
-#define PARAM(kind, member) kind, offsetof(struct migration_params, member)
+#define PARAM(what, member) .kind = what, .offset = offsetof(struct migration_params, member)
+#define RANGE(low, high)    .min = low, .max = high
 #define MS_MAX		    (2000LL * 1000) /* QEMU's bound for downtime-limit */
 #define DAY_MS		    (24LL * 3600 * 1000)
 
 /* clang-format off */
 static const struct parameter parameters[] = {
-	{"downtime-limit",	PARAM(PARAM_MS, max_downtime_us), 0, MS_MAX},
-	{"max-bandwidth",	PARAM(PARAM_BYTES, bandwidth_bytes), 0, INT64_MAX},
-	{"multifd-channels",	PARAM(PARAM_COUNT, channels), 1, MIGRATION_CHANNELS_MAX},
-	{"x-tern-downtime-us",	PARAM(PARAM_US, max_downtime_us), 0, MS_MAX * 1000, .hidden = true},
-	{"x-tern-deadline",	PARAM(PARAM_MS, deadline_us), 0, 7 * DAY_MS},
+	{"downtime-limit",	PARAM(PARAM_MS, max_downtime_us), RANGE(0, MS_MAX)},
+	{"max-bandwidth",	PARAM(PARAM_BYTES, bandwidth_bytes), RANGE(0, INT64_MAX)},
+	{"multifd-channels",	PARAM(PARAM_COUNT, channels), RANGE(1, MIGRATION_CHANNELS_MAX)},
+	{"x-tern-downtime-us",	PARAM(PARAM_US, max_downtime_us), RANGE(0, MS_MAX * 1000), .hidden = true},
+	{"x-tern-deadline",	PARAM(PARAM_MS, deadline_us), RANGE(0, 7 * DAY_MS)},
 	{"x-tern-force",	PARAM(PARAM_BOOL, force)},
-	{"x-tern-silence",	PARAM(PARAM_MS_32, silence_us), 100, 3600 * 1000},
+	{"x-tern-silence",	PARAM(PARAM_MS_32, silence_us), RANGE(100, 3600 * 1000)},
 	{"x-tern-verify-ram",	PARAM(PARAM_BOOL, verify_ram)},
 	{},
 };
