@@ -160,3 +160,17 @@ class Vm:
     def close(self) -> None:
         """End it, if it is still there."""
         self.process.kill()
+
+
+class Arriving(Vm):
+    """A VM to be: `tern receive` on a host. Once one has come it is used like any other, its console where it was."""
+
+    def __init__(self, host: LabHost, *, name, maps=(), port=4444, args=(), user="tern"):
+        self.host, self.user, self.name, self.port = host, user, name, port
+        self.argv = ["tern", "receive", "--listen", f"tcp:0.0.0.0:{port}", "--insecure", "--name", name,
+                     "--map", "serial=stdio"]
+        for mapping in maps:
+            self.argv += ["--map", mapping]
+        self.argv += args
+        self.process = host.popen(self.argv, user=user, pty=True)
+        self.process.expect(r"listening at", 60)
