@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,9 +27,12 @@
 #include "migration/policy.h"
 #include "migration/snapshot_file.h"
 
-#define WINDOW_PAGES   2048 /* re-armed, written and paced at once */
-#define FIXED_US       3000 /* of a pause, beside the pages, until one has been measured */
-#define RATE_MIN_PAGES 256  /* fewer say nothing about the rate */
+#define WINDOW_PAGES 2048 /* re-armed, written and paced at once */
+#define FIXED_US     3000 /* of a pause, beside the pages, until one has been measured */
+#define FORGET_US \
+	300000 /* what a pause that was taken back has cost is believed half as much after that */
+#define ROUND_MIN_US   20000 /* a round that has nothing to write is not worth a harvest */
+#define RATE_MIN_PAGES 256   /* fewer say nothing about the rate */
 
 struct saver {
 	struct mover *mover;
@@ -38,13 +42,17 @@ struct saver {
 	struct snapshot_writer *writer;
 	bool live, rearm;
 	uint64_t paced_us; /* when what was written so far was due at the latest */
-	uint64_t rest, surplus, fixed_us, harvest_us, paused_us;
+	uint64_t rest, surplus, harvest_us, paused_us;
+	uint64_t extra_us,
+		extra_at_us; /* what the last pause that was taken back cost beyond FIXED_US, and when */
 	struct link_switched switched;
 	struct policy_history history;
 };
 
 int saver_open_file(const char *path, int *fd)
 {
+	/* Over a limit on files' sizes is an error like a full disk. */
+	signal(SIGXFSZ, SIG_IGN);
 	*fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600);
 	return *fd < 0 ? fail(-errno, "save: %s: %s", path, strerror(errno)) : 0;
 }
@@ -187,6 +195,14 @@ static int write_round(struct saver *saver, const uint64_t *map)
 	return error;
 }
 
+/* One bad pause may be the host's mood: it is tried again, but not at once. */
+static uint64_t fixed_us(const struct saver *saver)
+{
+	const uint64_t halvings = (now_us() - saver->extra_at_us) / FORGET_US;
+
+	return FIXED_US + (halvings < 32 ? saver->extra_us >> halvings : 0);
+}
+
 static struct policy_input measurements(struct saver *saver)
 {
 	const struct mover *mover = saver->mover;
@@ -196,7 +212,7 @@ static struct policy_input measurements(struct saver *saver)
 		.dirty_pages = saver->rest,
 		.page_bytes = RAM_PAGE_BYTES,
 		.send_rate = mover->progress.send_rate,
-		.fixed_us = saver->fixed_us,
+		.fixed_us = fixed_us(saver),
 		.max_downtime_us = mover->params.max_downtime_us,
 		.elapsed_us = now_us() - mover->begin_us,
 		.deadline_us = mover->params.deadline_us,
@@ -208,11 +224,16 @@ static struct policy_input measurements(struct saver *saver)
 
 static int harvest(struct saver *saver)
 {
-	int error = mover_ask(saver->mover, LINK_HARVEST, 0, NULL);
-	const uint64_t now = now_us();
+	uint64_t now = now_us();
+	int error = 0;
 
+	if (now < saver->harvest_us + ROUND_MIN_US)
+		error = nap(saver->mover, saver->harvest_us + ROUND_MIN_US - now);
+	if (!error)
+		error = mover_ask(saver->mover, LINK_HARVEST, 0, NULL);
 	if (error)
 		return error;
+	now = now_us();
 	saver->rest = saver->mover->answer.value;
 	policy_history_add(&saver->history, saver->rest, now - saver->harvest_us);
 	saver->harvest_us = now;
@@ -263,7 +284,8 @@ static int try_pause(struct saver *saver, bool forced)
 	policy_after_pause(&input, forced, &verdict);
 	if (verdict.verdict == POLICY_STOP)
 		return 0;
-	saver->fixed_us = input.fixed_us > saver->fixed_us ? input.fixed_us : saver->fixed_us;
+	saver->extra_us = took;
+	saver->extra_at_us = now_us();
 	if (saver->rest > before && saver->rest - before > saver->surplus)
 		saver->surplus = saver->rest - before;
 	saver->paused_us = 0;
@@ -428,11 +450,8 @@ static const struct stage {
 
 int saver_run(struct mover *mover, int fd, enum save_after after, bool paused)
 {
-	struct saver saver = {.mover = mover,
-			      .fd = fd,
-			      .after = after,
-			      .live = after == SAVE_RUN_ON && !paused,
-			      .fixed_us = FIXED_US};
+	struct saver saver = {
+		.mover = mover, .fd = fd, .after = after, .live = after == SAVE_RUN_ON && !paused};
 	struct link_message over = {.op = LINK_OVER};
 	int error = 0;
 

@@ -64,13 +64,16 @@ class Host:
 
 
 class Vm:
-    def __init__(self, host, *options, cmdline="mode=hello", name="t0", memory="128M", kernel=None):
+    def __init__(self, host, *options, cmdline="mode=hello", name="t0", memory="128M", kernel=None, words=None):
+        """words: of another command that becomes a VM's process, with its name; else tern run with what is given."""
         self.host = host
         self.name = name
         self.lines = []
         self.times = []
         argv = [host.tern, "run", "--name", name, "--memory", memory, "--kernel", kernel or host.guest]
-        if cmdline is not None:
+        if words is not None:
+            argv = [host.tern, *words, "--name", name]
+        elif cmdline is not None:
             argv += ["--cmdline", cmdline]
         self._start([*argv, *options])
 
