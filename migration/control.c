@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +18,9 @@
 #include "base/log.h"
 
 #define HEARTBEAT_US 1000000
+#define HEARTBEATS   4 /* within the time in which a silent peer is lost */
+/* A record that has begun comes to its end within the limit of silence and this for each byte: 100 KB/s. */
+#define BYTE_US 10
 #define READ_BYTES   (256 << 10)
 /* Of reads at once: a peer that floods must not keep the thread from its other work. */
 #define READS_AT_ONCE 64
@@ -36,6 +40,8 @@ void control_init(struct control *control, int fd, const char *peer, uint64_t si
 	buf_init(&control->in, WIRE_HEADER_BYTES + WIRE_HEAD_MAX + WIRE_STATE_MAX + READ_BYTES);
 	buf_init(&control->out, 2 * (WIRE_HEADER_BYTES + WIRE_HEAD_MAX) + WIRE_STATE_MAX);
 	control->heard_us = control->sent_us = now_us();
+	control->beat_us = silence_us / HEARTBEATS < HEARTBEAT_US ? silence_us / HEARTBEATS
+								  : HEARTBEAT_US;
 }
 
 void control_fini(struct control *control)
@@ -126,11 +132,27 @@ int control_work(struct control *control)
 	if (control->broken)
 		return 0;
 	if (now > control->heard_us + control->silence_us)
-		return fail(-ETIMEDOUT, "the %s has been silent for %u s", control->peer,
-			    (unsigned int)((now - control->heard_us) / 1000000));
-	if (control->speaks && now >= control->sent_us + HEARTBEAT_US)
+		return fail(-ETIMEDOUT, "the %s has been silent for %u ms", control->peer,
+			    (unsigned int)((now - control->heard_us) / 1000));
+	if (control->speaks && now >= control->sent_us + control->beat_us)
 		return control_send(control, WIRE_HEARTBEAT, NULL, NULL, 0);
 	return flush(control);
+}
+
+/*
+ * A length that was damaged on its way would have its reader wait for bytes that nobody sends, while heartbeats keep the
+ * connection alive: they are taken for these bytes.
+ */
+static int wait_for_rest(struct control *control, uint64_t whole)
+{
+	uint64_t now = now_us();
+
+	if (!control->begun_us)
+		control->begun_us = now;
+	if (now <= control->begun_us + control->silence_us + whole * BYTE_US)
+		return 0;
+	return fail(-EBADMSG, "the %s began a record of %" PRIu64 " bytes and did not end it",
+		    control->peer, whole);
 }
 
 static void forget(struct control *control)
@@ -153,7 +175,8 @@ static int take(struct control *control, struct control_message *message)
 		return error;
 	whole = WIRE_HEADER_BYTES + header.head_bytes + header.body_bytes;
 	if (control->in.len < whole)
-		return 0;
+		return wait_for_rest(control, whole);
+	control->begun_us = 0;
 	error = wire_verify(control->in.bytes, &header, control->peer);
 	if (error)
 		return error;
@@ -192,7 +215,7 @@ short control_events(const struct control *control)
 
 int control_timeout_ms(const struct control *control)
 {
-	uint64_t now = now_us(), beat = control->sent_us + HEARTBEAT_US,
+	uint64_t now = now_us(), beat = control->sent_us + control->beat_us,
 		 silence = control->heard_us + control->silence_us;
 	uint64_t due = control->speaks && beat < silence ? beat : silence;
 

@@ -20,6 +20,8 @@ struct control {
 	uint64_t in_sequence, out_sequence;
 	uint64_t heard_us, sent_us; /* on the monotonic clock */
 	uint64_t silence_us;	    /* of the peer, at most */
+	uint64_t beat_us;	    /* between our own heartbeats */
+	uint64_t begun_us;	    /* the record that is not all there yet was seen first; 0: there is none */
 	size_t consumed;	    /* of in: the message that was handed out last */
 	int broken;  /* reading has ended with this; what came before it is still handed out */
 	bool speaks; /* heartbeats have begun: after the first record of our own */
