@@ -69,8 +69,12 @@ void mover_tell(struct mover *mover, bool force)
 {
 	uint64_t now = now_us();
 	struct link_message note = {.op = LINK_PROGRESS};
+	struct pollfd link = {.fd = mover->link_fd, .events = POLLOUT};
 
 	if (!force && now < mover->told_us + TELL_US)
+		return;
+	/* A VMM that has been stopped does not read: its mover must not wait for it, and so fall silent to the peer. */
+	if (!force && (poll(&link, 1, 0) != 1 || !(link.revents & POLLOUT)))
 		return;
 	mover->told_us = now;
 	mover->progress.elapsed_us = now - mover->begin_us;
