@@ -23,6 +23,8 @@
 
 #define CONNECT_MS     5000
 #define CONFIG_WAIT_US 60000000 /* the target builds a machine, with huge pages perhaps */
+#define READY_WAIT_US  10000000 /* the guest stands still meanwhile */
+#define STALL_TIMES    3	/* the limit of silence: data that does not move for so long is lost */
 #define DRAIN_US       1000000
 #define ASK_AGAIN_US   500000
 #define FIXED_US       2000 /* of a switch-over, beside round trips, until one has been measured */
@@ -38,6 +40,8 @@ struct source {
 	uint32_t rounds_done; /* ROUND_DONE has come for so many */
 	uint64_t damaged;
 	bool hello_ok, config_ok, ready, refused;
+	bool complete;		    /* the target has been sent all that makes the VM */
+	uint64_t moved_us, moved;   /* data last moved then, so many bytes */
 	uint32_t answer_type; /* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
 	struct wire_answer answer;
 	uint32_t channels_limit;
@@ -172,6 +176,19 @@ static void count(struct mover *mover)
 	mover_tell(mover, false);
 }
 
+/* Heartbeats do not tell of a data connection that swallows what it is given. */
+static bool has_stalled(struct mover *mover)
+{
+	struct source *source = source_of(mover);
+	uint64_t now = now_us();
+
+	if (mover->progress.bytes != source->moved) {
+		source->moved = mover->progress.bytes;
+		source->moved_us = now;
+	}
+	return now > source->moved_us + STALL_TIMES * (uint64_t)mover->params.silence_us;
+}
+
 /* A channel's error is found here, and in the end by its control connection too. */
 static bool round_is_over(struct mover *mover)
 {
@@ -179,7 +196,7 @@ static bool round_is_over(struct mover *mover)
 	int status = pages_out_status(source->pages);
 
 	count(mover);
-	return status < 0 || (status && source->rounds_done > source->round);
+	return status < 0 || (status && source->rounds_done > source->round) || has_stalled(mover);
 }
 
 /* ---- Connect ---- */
@@ -354,6 +371,7 @@ static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *
 	int error;
 
 	mover->progress.round = source->round;
+	source->moved_us = begin;
 	pages_out_begin(source->pages, source->round, map, present);
 	error = mover_wait(mover, round_is_over, 0, "the end of a round");
 	if (error)
@@ -363,6 +381,9 @@ static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *
 		error = mover_wait(mover, never, WHY_US, NULL);
 		return error == -ETIMEDOUT ? pages_out_status(source->pages) : error;
 	}
+	if (source->rounds_done <= source->round)
+		return fail(-ETIMEDOUT, "the target has had no data for %" PRIu64 " ms",
+			    (now_us() - source->moved_us) / 1000);
 	took = now_us() - begin;
 	took = took ? took : 1;
 	bytes = mover->progress.bytes - bytes;
@@ -497,8 +518,10 @@ static int finish_switch(struct mover *mover)
 		error = send_round(mover, mover->map, NULL);
 	progress->pages_us = now_us() - begin;
 	begin = now_us();
+	source->complete = !error;
 	if (!error)
-		error = mover_wait(mover, has_ready, CONFIG_WAIT_US,
+		error = mover_wait(mover, has_ready,
+				   mover->params.verify_ram ? CONFIG_WAIT_US : READY_WAIT_US,
 				   "the target's word that it is ready");
 	progress->state_us = now_us() - begin + source->switched.save_us;
 	return error;
@@ -649,12 +672,14 @@ static const struct stage {
 static void fail_attempt(struct mover *mover, int error)
 {
 	struct source *source = source_of(mover);
+	/* A VMM that has died runs nothing on: a target that has it all may hold the only copy, and keeps it if it is ready. */
+	bool orphan = error == -EPIPE && source->complete;
 	struct buf head;
 
 	mover->progress.phase = error == -ECANCELED ? PHASE_CANCELLED : PHASE_FAILED;
 	snprintf(mover->progress.text, sizeof(mover->progress.text), "%s",
 		 error == -ECANCELED ? "cancelled" : fail_text());
-	if (mover->connected && !mover->deaf && !source->refused) {
+	if (mover->connected && !mover->deaf && !source->refused && !orphan) {
 		buf_init(&head, WIRE_HEAD_MAX);
 		wire_put_text(&head, mover->progress.text);
 		mover->cancelled = false;
