@@ -96,6 +96,19 @@ static int send_answer(struct mover *mover, enum wire_type type)
 	return send_head(mover, type, &head);
 }
 
+/* What this end decided about its own session stays untouched by another's question. */
+static int send_unknown(struct mover *mover, const struct control_message *message)
+{
+	struct wire_answer answer = {};
+	struct buf head;
+
+	if (message->head_bytes == WIRE_SESSION_BYTES)
+		memcpy(answer.session, message->head, WIRE_SESSION_BYTES);
+	buf_init(&head, WIRE_HEAD_MAX);
+	wire_put_answer(&head, WIRE_UNKNOWN, &answer);
+	return send_head(mover, WIRE_UNKNOWN, &head);
+}
+
 static bool is_flushed(struct mover *mover)
 {
 	return control_flushed(&mover->control);
@@ -294,10 +307,7 @@ static int take_session(struct mover *mover, const struct control_message *messa
 	if (!same_session(target, message)) {
 		if (message->type != WIRE_ASK)
 			return fail(-EBADMSG, "the source speaks of another hand-over");
-		target->answer = (struct wire_answer){};
-		if (message->head_bytes == WIRE_SESSION_BYTES)
-			memcpy(target->answer.session, message->head, WIRE_SESSION_BYTES);
-		return send_answer(mover, WIRE_UNKNOWN);
+		return send_unknown(mover, message);
 	}
 	switch (message->type) {
 	case WIRE_OWN:
@@ -556,11 +566,13 @@ static int wait_in_doubt(struct mover *mover)
 		} while (error == -ETIMEDOUT && !mover->resolved);
 		if (mover->resolved || (error && error != -ETIMEDOUT))
 			break;
-		/* A new attempt: whoever makes it has the VM. */
-		if (!target->asked &&
-		    !send_text(mover, WIRE_REFUSE,
-			       "an older attempt still waited here; it is over now: try again"))
-			return fail(-ESTALE, "the source began anew");
+		/* It may be any VM's source: it does not settle whose this one is. */
+		if (!target->asked) {
+			if (!send_text(mover, WIRE_REFUSE,
+				       "a VM that came earlier waits here in doubt for `tern resolve`"))
+				hang_up(mover);
+			continue;
+		}
 		error = mover_wait(mover, has_own, mover->params.silence_us, NULL);
 		if (!error)
 			break;
