@@ -315,8 +315,14 @@ static void end_attempt(struct outgoing *outgoing, enum migration_phase phase)
 	bool gone = outgoing->over;
 
 	close_attempt(outgoing);
-	if (!gone && undo(outgoing) && phase != PHASE_FAILED)
-		phase = PHASE_FAILED;
+	if (!gone && undo(outgoing)) {
+		/* Disks that are not to be had back: somebody has them, perhaps the target. */
+		phase = outgoing->released ? PHASE_DOUBT : PHASE_FAILED;
+		if (outgoing->released)
+			snprintf(outgoing->progress.text, sizeof(outgoing->progress.text),
+				 "the VM waits, paused, its disks are not to be had back: %.400s",
+				 fail_text());
+	}
 	outgoing->over = false;
 	if (gone)
 		outgoing->released = outgoing->held = false;
