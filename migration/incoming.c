@@ -108,6 +108,9 @@ static int serve_take(struct incoming *incoming, struct link_message *message)
 
 	if (!incoming->machine || incoming->taken)
 		return fail(-EPROTO, "migration: a hand-over out of place");
+	/* Before it may run: a log without this line proves that it never ran here. */
+	log_info("migration: %s was given up by the source and is taken here",
+		 machine_config(incoming->machine)->name);
 	error = message->value ? machine_adopt(incoming->machine)
 			       : machine_start(incoming->machine);
 	incoming->taken = !error;
