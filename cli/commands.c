@@ -58,13 +58,14 @@ static const struct command commands[] = {
 	 "Of a saved VM: header, configuration, disks and state, field by field; with\n"
 	 "--verify each page is read and checked. Of a migration: one recorded connection.", command_inspect},
 	{"migrate", "VM URI [--max-downtime TIME] [--deadline TIME] [--force] [--channels N]\n"
-	 "       [--bandwidth BYTES] [--dry-run] [--json] [--insecure] [--tls DIR]", "move a running VM to where tern receive waits",
+	 "       [--bandwidth BYTES] [--silence TIME] [--dry-run] [--json] [--insecure] [--tls DIR]", "move a running VM to where tern receive waits",
 	 "URI is tcp:HOST:PORT or unix:PATH.\n"
 	 "  --max-downtime TIME  how long the guest may stand still (default 30ms)\n"
 	 "  --deadline TIME      of the whole; then the VM runs on here\n"
 	 "  --force              at the deadline move all the same, with the downtime it takes\n"
 	 "  --channels N         data connections, 1 to 16 (default 1)\n"
 	 "  --bandwidth BYTES    at most so many bytes a second, as 500M (default: no limit)\n"
+	 "  --silence TIME       a target that is silent for so long is lost (default 5s)\n"
 	 "  --dry-run            only ask whether it would work\n"
 	 "  --verify-ram         for tests: compare hashes of all memory\n"
 	 "  --json               one JSON object a line\n"
@@ -76,7 +77,8 @@ static const struct command commands[] = {
 	 "  2  bad input, or no such VM\n"
 	 "  5  cancelled\n" VM_TEXT, command_migrate},
 	{"receive", "--listen URI [--map WHAT=HERE]... [--name NAME] [--control PATH]\n"
-	 "       [--serial WHERE] [--sandbox MODE] [--dirty-tracking MODE] [--once] [--insecure] [--tls DIR]", "wait for a VM that is moved here, and run it",
+	 "       [--serial WHERE] [--sandbox MODE] [--dirty-tracking MODE] [--silence TIME] [--once]\n"
+	 "       [--insecure] [--tls DIR]", "wait for a VM that is moved here, and run it",
 	 "The VM's configuration comes with it. What is this host's can be mapped:\n"
 	 "  --map disk0=PATH, --map net0=TAP|passt, --map serial=WHERE,\n"
 	 "  --map kernel=PATH, --map initrd=PATH (read again when the VM is reset)\n"
@@ -84,6 +86,7 @@ static const struct command commands[] = {
 	 "  --listen URI   tcp:ADDRESS:PORT (port 0: any) or unix:PATH\n"
 	 "  --name NAME    the VM's name here (default: as at the source)\n"
 	 "  --serial WHERE the same as --map serial=WHERE\n"
+	 "  --silence TIME a source that is silent for so long is lost (default 5s)\n"
 	 "  --once         end after the first attempt that comes to nothing\n"
 	 "  --insecure     unencrypted from another host\n"
 	 "--control, --sandbox and --dirty-tracking are as for tern run.\n"

@@ -190,8 +190,7 @@ int migrate_follow(struct migrate_job *job)
 
 /* ---- The command line ---- */
 
-/* "30ms", "60s", "1.5s" is not: a whole number and its unit. */
-static int parse_duration(const char *key, const char *text, uint64_t *us)
+int migrate_parse_duration(const char *command, const char *key, const char *text, uint64_t *us)
 {
 	static const struct {
 		const char *name;
@@ -208,8 +207,8 @@ static int parse_duration(const char *key, const char *text, uint64_t *us)
 			return 0;
 		}
 	}
-	return fail(-EINVAL, "migrate: --%s %.40s: a duration is as 500us, 30ms, 60s or 5m", key,
-		    text);
+	return fail(-EINVAL, "%s: --%s %.40s: a duration is as 500us, 30ms, 60s or 5m", command,
+		    key, text);
 }
 
 static int set_integer(struct migrate_job *job, const char *member, uint64_t value)
@@ -222,7 +221,7 @@ static int set_integer(struct migrate_job *job, const char *member, uint64_t val
 static int set_duration(struct migrate_job *job, const char *key, const char *value)
 {
 	uint64_t us = 0;
-	int error = parse_duration(key, value, &us);
+	int error = migrate_parse_duration("migrate", key, value, &us);
 
 	if (error)
 		return error;
@@ -231,6 +230,8 @@ static int set_duration(struct migrate_job *job, const char *key, const char *va
 			return fail(-EINVAL, "migrate: --deadline %.40s: at least 1ms", value);
 		return set_integer(job, "x-tern-deadline", us / 1000);
 	}
+	if (!strcmp(key, "silence"))
+		return set_integer(job, "x-tern-silence", us / 1000);
 	return set_integer(job, "x-tern-downtime-us", us);
 }
 
@@ -239,7 +240,7 @@ int migrate_set_option(struct migrate_job *job, const char *key, const char *val
 	uint64_t number;
 	char *end;
 
-	if (!strcmp(key, "max-downtime") || !strcmp(key, "deadline"))
+	if (!strcmp(key, "max-downtime") || !strcmp(key, "deadline") || !strcmp(key, "silence"))
 		return set_duration(job, key, value);
 	if (!strcmp(key, "channels")) {
 		number = strtoul(value, &end, 10);

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/auto.h"
+
 struct migrate_show {
 	const char *vm, *uri;
 	FILE *to;
@@ -37,5 +39,12 @@ void migrate_text_time(char *text, size_t size, long long us);
 void migrate_text_bytes(char *text, size_t size, double bytes);
 /* The summary of one that is done: time, bytes, rounds, and how the downtime was spent. */
 void migrate_text_done(char *text, size_t size, const json_t *tern);
+
+/*
+ * The value of the option --key of a command: a whole number and its unit, "30ms", "60s", in microseconds. -EINVAL,
+ * logged. (migrate.c)
+ */
+int migrate_parse_duration(const char *command, const char *key, const char *text, uint64_t *us)
+	must_check;
 
 #endif

@@ -12,12 +12,17 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "cli/migrate_show.h"
 #include "cli/session.h"
 #include "migration/address.h"
 #include "vmm/config_map.h"
 
 /* For the mover to tell the source why, before it ends with this process. */
 #define LAST_WORDS_US 300000
+
+/* As x-tern-silence. */
+#define SILENCE_MIN_US 100000
+#define SILENCE_MAX_US 3600000000
 
 struct receive {
 	struct session session;
@@ -211,6 +216,18 @@ static int set_run_option(struct receive *receive, const char *key, const char *
 	return error;
 }
 
+static int set_silence(struct receive *receive, const char *value)
+{
+	uint64_t us;
+	int error = migrate_parse_duration("receive", "silence", value, &us);
+
+	if (!error && (us < SILENCE_MIN_US || us > SILENCE_MAX_US))
+		error = fail(-EINVAL, "receive: --silence %.40s: 100ms to 1h", value);
+	if (!error)
+		receive->params.silence_us = (uint32_t)us;
+	return error;
+}
+
 static int set_option(struct receive *receive, const char *key, const char *value)
 {
 	char entry[4200];
@@ -233,6 +250,8 @@ static int set_option(struct receive *receive, const char *key, const char *valu
 	}
 	if (!strcmp(key, "control"))
 		return set_text(&receive->map.control_path, value);
+	if (!strcmp(key, "silence"))
+		return set_silence(receive, value);
 	if (!strcmp(key, "sandbox") || !strcmp(key, "dirty-tracking"))
 		return set_run_option(receive, key, value);
 	if (!strcmp(key, "tls"))

@@ -67,7 +67,7 @@ _tern_run()
 _tern_migrate()
 {
 	case $prev in
-	--max-downtime | --deadline)
+	--max-downtime | --deadline | --silence)
 		mapfile -t COMPREPLY < <(compgen -W "1ms 10ms 30ms 100ms 60s 5m" -- "$cur")
 		;;
 	--channels | --bandwidth) ;;
@@ -77,7 +77,7 @@ _tern_migrate()
 		;;
 	*)
 		mapfile -t COMPREPLY < <(compgen -W "$(_tern_vms) tcp: unix: --max-downtime --deadline --force --channels
-			--bandwidth --dry-run --verify-ram --json --insecure --tls" -- "$cur")
+			--bandwidth --silence --dry-run --verify-ram --json --insecure --tls" -- "$cur")
 		;;
 	esac
 }
@@ -102,8 +102,8 @@ _tern_receive()
 		;;
 	--name) ;;
 	*)
-		mapfile -t COMPREPLY < <(compgen -W "--listen --map --name --control --serial --sandbox --dirty-tracking --once
-			--insecure --tls --verbose --quiet" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "--listen --map --name --control --serial --sandbox --dirty-tracking --silence
+			--once --insecure --tls --verbose --quiet" -- "$cur")
 		;;
 	esac
 }
