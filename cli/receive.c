@@ -126,6 +126,9 @@ static void on_taken(void *opaque)
 
 	log_info("receive: %s runs here", machine_config(session->machine)->name);
 	receive->taken = true;
+	/* As QEMU's target says it. */
+	if (machine_get_status(session->machine) == MACHINE_RUNNING)
+		qmp_server_event(session->qmp, "RESUME", NULL);
 	qmp_migration_event(session->qmp, &session->migration);
 	if (session_attach(session))
 		log_warn("receive: %s runs without its console",

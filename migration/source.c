@@ -576,7 +576,7 @@ static int stage_rounds(struct mover *mover)
 static int stage_own(struct mover *mover)
 {
 	struct source *source = source_of(mover);
-	uint64_t begin = now_us();
+	uint64_t begin = now_us(), took;
 	int error = mover_ask(mover, LINK_RELEASE, 0, NULL);
 
 	if (error)
@@ -587,8 +587,10 @@ static int stage_own(struct mover *mover)
 	error = send_session(mover, WIRE_OWN);
 	if (!error)
 		error = mover_wait(mover, has_answer, 0, "the target's answer to OWN");
-	mover->progress.handover_us = now_us() - begin;
-	mover->progress.resume_us = source->answer.us;
+	took = now_us() - begin;
+	/* The target's word for what it took there; whatever it says, it is a part of that time. */
+	mover->progress.resume_us = source->answer.us < took ? source->answer.us : took;
+	mover->progress.handover_us = took - mover->progress.resume_us;
 	mover->progress.downtime_us = now_us() - source->switch_us;
 	/* What went wrong is doubt, not failure. */
 	return 0;

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who asks for a migration and watches it: a client made for QEMU, `tern migrate` on a terminal, a target that is told to end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from qmp import QmpError
+from test_cli import Terminal
+
+OK, FAILED, INPUT, QUIT = 0, 1, 2, 5
+LOAD = "mode=dirty wset=16M rate={rate} seconds=0 report=100ms"
+
+
+def statuses(qmp):
+    return [event["data"]["status"] for event in qmp.events if event["event"] == "MIGRATION"]
+
+
+def wait_status(qmp, status, timeout=30):
+    """Asks from time to time, as clients do that do not listen to events."""
+    end = time.monotonic() + timeout
+    while True:
+        info = qmp.command("query-migrate")
+        if info["status"] == status:
+            return info
+        assert info["status"] != "failed" and time.monotonic() < end, info
+        time.sleep(0.02)
+
+
+def test_client_made_for_qemu(host, run, receive):
+    """Capabilities, parameters, migrate, polling, and quit at both ends, with QEMU's names and units."""
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    target = receive()
+    with vm.qmp() as qmp:
+        assert qmp.command("query-migrate")["status"] == "none"
+        wanted = [{"capability": name, "state": state} for name, state in (("events", True), ("xbzrle", False))]
+        qmp.command("migrate-set-capabilities", capabilities=wanted)
+        qmp.command("migrate-set-parameters", downtime_limit=500, max_bandwidth=1 << 30)
+        assert qmp.command("query-migrate-parameters")["downtime-limit"] == 500
+        qmp.command("migrate", uri=target.uri, detach=True)
+        info = wait_status(qmp, "completed")
+        assert info["total-time"] >= info["downtime"] and info["downtime"] < 500, info
+        ram = info["ram"]
+        assert ram["total"] == 128 << 20 and ram["page-size"] == 4096, ram
+        assert ram["normal"] * 4096 == ram["normal-bytes"] <= ram["transferred"], ram
+        # The holes of guest memory are among them: each page was sent at least once.
+        assert ram["normal"] + ram["duplicate"] >= ram["total"] // 4096, ram
+        parts = ("pause", "harvest", "pages", "state", "handover", "resume")
+        tern = info["x-tern"]
+        assert 0 <= tern["downtime-us"] - sum(tern[f"{part}-us"] for part in parts) < 100000, tern
+        assert qmp.command("query-status") == {"status": "postmigrate", "running": False}
+        with pytest.raises(QmpError):
+            qmp.command("cont")
+        qmp.command("quit")
+        assert [s for s in statuses(qmp) if s != "setup"] == ["active", "device", "completed"], qmp.events
+        assert "STOP" in [event["event"] for event in qmp.events]
+    assert vm.wait() == OK, vm.story()
+    with target.qmp() as qmp:
+        assert qmp.command("query-status") == {"status": "running", "running": True}
+        assert qmp.command("query-migrate")["status"] == "completed"
+        qmp.command("quit")
+    assert target.wait() == QUIT, target.story()
+
+
+def test_events_at_the_target(host, run, receive):
+    """The target's control socket is there while memory comes; RESUME says that the guest runs there."""
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    target = receive()
+    with vm.qmp() as source:
+        source.command("migrate-set-parameters", max_bandwidth=20 << 20)
+        source.command("migrate", uri=target.uri)
+        with target.qmp() as qmp:
+            assert qmp.command("query-status")["status"] == "inmigrate"
+            for command in ("cont", "system_reset", "system_powerdown"):
+                with pytest.raises(QmpError):
+                    qmp.command(command)
+            with pytest.raises(QmpError, match="waiting for an incoming migration"):
+                qmp.command("migrate", uri="tcp:127.0.0.1:1")
+            source.command("migrate-set-parameters", max_bandwidth=0)
+            qmp.event("RESUME", timeout=30)
+            assert qmp.event("MIGRATION")["data"]["status"] == "completed"
+            assert qmp.command("query-status")["running"]
+    assert vm.wait() == OK, vm.story()
+
+
+def test_on_a_terminal(host, run, receive):
+    """One line that is written over, cut to the terminal's width; Ctrl-C cancels and the VM runs on."""
+    vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
+    vm.expect(r"^guest: report")
+    target = receive()
+    terminal = Terminal(host, "migrate", vm.name, target.uri, "--bandwidth", "4M")
+    terminal.expect(b"round 0: ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.wait() == QUIT, terminal.output
+    text = terminal.output.decode()
+    assert f"{vm.name}: cancelled: it runs on here" in text, text
+    lines = [re.sub(r"\x1b\[K", "", part) for line in text.split("\n") for part in line.split("\r")]
+    assert all(len(line) < 80 for line in lines if line.startswith("round")), lines
+    vm.expect(r"^guest: report", after=len(vm.lines) + 1)
+
+
+def test_target_is_told_to_end(host, run, receive):
+    """While memory comes: the source says so and runs on; the target leaves nothing behind."""
+    vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
+    vm.expect(r"^guest: report")
+    target = receive()
+    with vm.qmp() as qmp:
+        qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
+        qmp.command("migrate", uri=target.uri)
+        target.qmp().close()
+        target.process.send_signal(signal.SIGTERM)
+        assert target.wait() == QUIT, target.story()
+        end = time.monotonic() + 20
+        while qmp.command("query-migrate")["status"] != "failed":
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert qmp.command("query-migrate")["error-desc"]
+        assert qmp.command("query-status")["running"]
+    assert [os.path.basename(path) for path in host.leftovers()] == [f"{vm.name}.sock", f"{vm.name}.sock.lock"]
+
+
+def test_killed_client_changes_nothing(host, run, receive):
+    """The migration is the VM's own: it goes on without the command that asked for it."""
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    target = receive()
+    client = subprocess.Popen(
+        [*host.prefix, host.tern, "migrate", vm.name, target.uri, "--bandwidth", "20M", "--json"],
+        env=host.environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with client:
+        while json.loads(client.stdout.readline())["migration"]["status"] != "active":
+            pass
+        client.kill()
+    target.expect(r"^guest: report", timeout=30)
+    assert vm.wait() == OK, vm.story()
+
+
+def test_file_is_written_only_where_somebody_says_so(host, run, receive):
+    """A source's words alone do not have the target write a file."""
+    log = os.path.join(host.run_dir, "serial.img")
+    vm = run("--serial", f"file={log}", cmdline=LOAD.format(rate=1000))
+    vm.qmp().close()
+    target = receive()
+    result = host.command("migrate", vm.name, target.uri)
+    assert result.returncode == FAILED and "--map serial=" in result.stdout, result
+    target = receive("--serial", "stdio", name="t2")
+    assert host.command("migrate", vm.name, target.uri).returncode == OK
+    target.expect(r"^guest: report")
