@@ -5,6 +5,7 @@ is a context manager; whatever it started ends with it.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -33,8 +34,14 @@ class Side:
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        self.qmp = self._connect(control)
+        self.control = control
         self.vcpus = None
+        self.ticks = {}
+
+    @functools.cached_property
+    def qmp(self):
+        """Connected when it is first needed: a tern that waits for a VM has a control socket when that has come."""
+        return self._connect(self.control)
 
     def _read(self):
         for line in self.process.stdout:
@@ -65,14 +72,16 @@ class Side:
 
     def cpu_seconds(self):
         """
-        Of the process and its children, ended threads too, without vCPU threads, which spin whatever happens.
+        Of the process and its children, ended threads too, without vCPU threads, which spin whatever happens. What has
+        ended counts as it was when it was last asked: processes that end with a migration are asked all the while.
         """
-        if self.vcpus is None:
+        if self.vcpus is None and os.path.exists(self.control):
             self.vcpus = {cpu["thread-id"] for cpu in self.qmp.command("query-cpus-fast")}
-        family = self._family(self.process.pid)
-        ticks = sum(self._ticks(f"/proc/{pid}/stat") for pid in family)
-        ticks -= sum(self._ticks(f"/proc/{pid}/task/{vcpu}/stat") for pid in family for vcpu in self.vcpus)
-        return ticks / os.sysconf("SC_CLK_TCK")
+        for pid in self._family(self.process.pid):
+            ticks = self._ticks(f"/proc/{pid}/stat")
+            ticks -= sum(self._ticks(f"/proc/{pid}/task/{vcpu}/stat") for vcpu in self.vcpus or ())
+            self.ticks[pid] = max(ticks, self.ticks.get(pid, 0))
+        return sum(self.ticks.values()) / os.sysconf("SC_CLK_TCK")
 
     @staticmethod
     def _ticks(path):
@@ -113,7 +122,8 @@ class Side:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
         self._thread.join(5)
-        self.qmp.close()
+        if "qmp" in self.__dict__:
+            self.qmp.close()
         self.process.stdin.close()
         self.process.stdout.close()
 
@@ -153,6 +163,7 @@ class Pair:
         end = time.monotonic() + self.case.limit_s
         while True:
             self.info = self.source.qmp.command("query-migrate")
+            self.cpu_seconds()
             if self.info.get("status") == "completed":
                 return None
             if self.info.get("status") in ("failed", "cancelled"):
@@ -240,8 +251,10 @@ class TernPair(Pair):
         self.port = 20000 + os.getpid() % 10000 + next(_number) % 1000
         argv = [
             tern.binary, "receive", "--listen", f"tcp:127.0.0.1:{self.port}", "--control", control,
+            "--name", f"{self.id}-target", "--dirty-tracking", self.case.tracking,
         ]  # fmt: skip
         self.target = Side(argv, control)
+        self.target.expect("tern: receive: listening")
 
     def migrate(self):
         self.source.qmp.command(

@@ -122,6 +122,24 @@ static void explain_downtime(const struct policy_input *in, struct policy_output
 			 out->downtime_us / 1e3, relation, in->max_downtime_us / 1e3);
 }
 
+/* Whether one more round is worth its bytes although the downtime fits already. */
+static bool gets_shorter(const struct policy_input *in, const struct policy_output *out)
+{
+	const struct policy_history *history = &in->history;
+	uint64_t next;
+
+	if (out->downtime_us <= in->fixed_us + POLICY_SHORT_US || !in->send_rate ||
+	    in->round >= POLICY_SHORT_ROUNDS || !history->nrounds)
+		return false;
+	if (history->nrounds > 1 &&
+	    in->dirty_pages > history->round[history->nrounds - 2].dirty_pages / 4 * 3)
+		return false;
+	/* What is written while the rest is sent. A rate over a long round says too little of a small set that is written over and
+	 * over; then the round after this one finds the rest as large as before, and is the last. */
+	next = saturate((wide)out->dirty_rate * (out->downtime_us - in->fixed_us) / 1000000);
+	return predict_downtime(in, next) - in->fixed_us <= (out->downtime_us - in->fixed_us) / 2;
+}
+
 static void decide_at_deadline(const struct policy_input *in, struct policy_output *out)
 {
 	char expected[64] = "not known";
@@ -146,7 +164,10 @@ void policy_decide(const struct policy_input *in, struct policy_output *out)
 		predict_downtime(in, saturate((wide)in->dirty_pages + in->surplus_pages));
 
 	if (out->downtime_us <= in->max_downtime_us) {
-		out->verdict = POLICY_STOP;
+		out->verdict = (!in->deadline_us || in->elapsed_us < in->deadline_us) &&
+					       gets_shorter(in, out)
+				       ? POLICY_CONTINUE
+				       : POLICY_STOP;
 		explain_downtime(in, out);
 	} else if (in->deadline_us && in->elapsed_us >= in->deadline_us) {
 		decide_at_deadline(in, out);

@@ -25,6 +25,13 @@
 #define POLICY_STUCK_ROUNDS 16
 #define POLICY_STUCK_US	    20000000ULL
 
+/*
+ * A downtime below the maximum may still be made shorter: while it is above this, rounds go on as long as the next one
+ * promises to halve it, and the last one made the rest smaller by a quarter at least.
+ */
+#define POLICY_SHORT_US	    3000ULL
+#define POLICY_SHORT_ROUNDS 16 /* at most */
+
 enum policy_verdict {
 	POLICY_CONTINUE, /* send another round */
 	POLICY_STOP,	 /* pause the guest and switch over */

@@ -329,6 +329,43 @@ static void test_exact(void)
 	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
 }
 
+/* Far below the maximum, and yet one more round makes the downtime a fraction: it is sent. One that would not is not. */
+static void test_shorter(void)
+{
+	struct policy_input in = {.page_bytes = 4096,
+				  .dirty_pages = 10000,
+				  .send_rate = 409600000, /* 100 pages a millisecond */
+				  .fixed_us = 2 * MS,
+				  .max_downtime_us = 300 * MS};
+	struct policy_output out;
+
+	policy_history_add(&in.history, 10000, 500 * MS); /* 20 pages a millisecond: a fifth */
+	policy_decide(&in, &out);
+	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
+	g_assert_cmpuint(out.downtime_us, ==, 102 * MS);
+	/* The promise held. */
+	in.round = 1;
+	in.dirty_pages = 2000;
+	policy_history_add(&in.history, 2000, 100 * MS);
+	policy_decide(&in, &out);
+	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
+	/* Short enough. */
+	in.dirty_pages = 300;
+	policy_decide(&in, &out);
+	g_assert_cmpint(out.verdict, ==, POLICY_STOP);
+	/* It did not hold: a small set that is written over and over. */
+	in.dirty_pages = 9000;
+	policy_history_add(&in.history, 9000, 100 * MS);
+	policy_decide(&in, &out);
+	g_assert_cmpint(out.verdict, ==, POLICY_STOP);
+	/* The deadline is no time for more. */
+	in.dirty_pages = 1000;
+	in.deadline_us = 1;
+	in.elapsed_us = 2;
+	policy_decide(&in, &out);
+	g_assert_cmpint(out.verdict, ==, POLICY_STOP);
+}
+
 static void test_huge_numbers(void)
 {
 	struct policy_input in = {.page_bytes = 4096,
@@ -386,6 +423,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/deadline", test_deadline);
 	g_test_add_func("/policy/rate-not-known", test_rate_not_known);
 	g_test_add_func("/policy/exact", test_exact);
+	g_test_add_func("/policy/shorter", test_shorter);
 	g_test_add_func("/policy/huge-numbers", test_huge_numbers);
 	g_test_add_func("/policy/after-pause", test_after_pause);
 	return g_test_run();
