@@ -26,6 +26,7 @@
 	V(T, 7, u8, path, DISK_PATH_MAX)
 STATE_STRUCT(disk, DISK_STATE);
 STATE_TABLE(disk, 1, DISK_STATE);
+const struct state_table *const machine_disk_table = &disk_table;
 
 /* The device of disk `index` of the configuration. */
 static struct virtio_blk *find_disk(struct machine *machine, unsigned int index)

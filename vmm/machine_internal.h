@@ -80,6 +80,9 @@ int board_new(struct machine *machine) must_check;
 /* machine.c: closes the main thread's sandbox, once. */
 int machine_seal(struct machine *machine) must_check;
 
+/* machine_disks.c: what is saved of a disk's image; for tests. */
+extern const struct state_table *const machine_disk_table;
+
 /* lifecycle.c */
 /* Any thread: parks the vCPUs and has the main thread see to it. */
 void machine_ask(struct machine *machine, enum machine_request request);

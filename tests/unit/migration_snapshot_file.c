@@ -303,6 +303,82 @@ static void test_flipped(void)
 	ram_free(again);
 }
 
+/*
+ * A file that the first version wrote: its blocks and parts; the two pages that hold something are made here. Later
+ * versions must read it. TERN_GOLDEN_WRITE=1 writes it anew, for a version that no release has had.
+ */
+#define GOLDEN	      "tests/golden/snapshot.bin"
+#define GOLDEN_BLOCKS (2 * SNAPSHOT_BLOCK)
+
+static struct ram *new_golden_ram(bool filled)
+{
+	static const struct ram_layout small = {.nranges = 1,
+						.range = {{.gpa = 2 << 20, .size_bytes = 2 << 20}},
+						.backing = RAM_SHMEM};
+	struct ram *ram;
+
+	g_assert_cmpint(ram_new(&ram, &small), ==, 0);
+	if (filled) {
+		fill(ram, 3, 0x5a);
+		fill(ram, 511, 0xa5);
+	}
+	return ram;
+}
+
+static void write_golden(void)
+{
+	struct ram *ram = new_golden_ram(true);
+	g_autofree char *bytes = g_malloc0(1 << 20);
+	struct snapshot_writer *writer;
+	const uint64_t tail_at = snapshot_page_at(512);
+	int fd = new_file();
+	ssize_t tail;
+
+	g_assert_cmpint(snapshot_writer_new(&writer, fd, "golden", ram, "Tern 1"), ==, 0);
+	g_assert_cmpint(snapshot_write_pages(writer, 0, 512), ==, 0);
+	write_parts(writer);
+	g_assert_cmpint(snapshot_writer_finish(writer), ==, 0);
+	g_assert_cmpint(pread(fd, bytes, GOLDEN_BLOCKS, 0), ==, GOLDEN_BLOCKS);
+	tail = pread(fd, bytes + GOLDEN_BLOCKS, (1 << 20) - GOLDEN_BLOCKS, tail_at);
+	g_assert_true(g_file_set_contents(GOLDEN, bytes, GOLDEN_BLOCKS + tail, NULL));
+	snapshot_writer_free(writer);
+	close(fd);
+	ram_free(ram);
+}
+
+static void test_golden(void)
+{
+	struct ram *ram, *again;
+	struct snapshot *snapshot;
+	g_autofree char *bytes = NULL;
+	size_t len, part;
+	int fd = new_file();
+
+	if (g_getenv("TERN_GOLDEN_WRITE"))
+		write_golden();
+	g_assert_true(g_file_get_contents(GOLDEN, &bytes, &len, NULL));
+	ram = new_golden_ram(true);
+	again = new_golden_ram(false);
+	g_assert_cmpint(pwrite(fd, bytes, GOLDEN_BLOCKS, 0), ==, GOLDEN_BLOCKS);
+	g_assert_cmpint(pwrite(fd, ram->region[0].hva, 2 << 20, SNAPSHOT_PAGES_AT), ==, 2 << 20);
+	g_assert_cmpint(
+		pwrite(fd, bytes + GOLDEN_BLOCKS, len - GOLDEN_BLOCKS, snapshot_page_at(512)), ==,
+		len - GOLDEN_BLOCKS);
+	g_assert_cmpint(snapshot_open(&snapshot, fd, "golden"), ==, 0);
+	g_assert_cmpstr(snapshot_get_header(snapshot)->text, ==, "Tern 1");
+	g_assert_cmpint(
+		memcmp(snapshot_get_part(snapshot, SNAPSHOT_STATE, &part), "state of it", 11), ==,
+		0);
+	g_assert_cmpint(snapshot_check_ram(snapshot, again), ==, 0);
+	g_assert_cmpint(snapshot_read_hashes(snapshot), ==, 0);
+	g_assert_cmpint(snapshot_read_pages(snapshot, again, 0, 512), ==, 0);
+	assert_same_ram(ram, again);
+	snapshot_free(snapshot);
+	close(fd);
+	ram_free(ram);
+	ram_free(again);
+}
+
 /* ---- Somebody who makes the checksums fit ---- */
 
 struct forged {
@@ -519,6 +595,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/snapshot-file/cut-off", test_cut_off);
 	g_test_add_func("/snapshot-file/not-finished", test_not_finished);
 	g_test_add_func("/snapshot-file/flipped", test_flipped);
+	g_test_add_func("/snapshot-file/golden", test_golden);
 	g_test_add_func("/snapshot-file/forged-header", test_forged_header);
 	g_test_add_func("/snapshot-file/forged-seal", test_forged_seal);
 	g_test_add_func("/snapshot-file/other-ram", test_other_ram);
