@@ -88,17 +88,17 @@ static void text_left(char *text, size_t size, const json_t *tern)
 	if (send <= 0)
 		return;
 	if (dirty >= send) {
-		snprintf(text, size, ", the guest writes faster");
+		snprintf(text, size, ", no end in sight");
 		return;
 	}
 	migrate_text_time(time, sizeof(time), (long long)(left / (send - dirty) * 1e6));
-	snprintf(text, size, ", %s left", time);
+	snprintf(text, size, ", %s to go", time);
 }
 
 static void text_progress(char *text, size_t size, const json_t *tern)
 {
 	const char *phase = text_of(tern, "phase");
-	char left[32], rate[32], dirty[32], downtime[48] = "", eta[64], time[32];
+	char rate[32], dirty[32], downtime[48] = "", eta[64], time[32];
 
 	if (strcmp(phase, "rounds") != 0) {
 		migrate_text_time(time, sizeof(time), number(tern, "elapsed-us"));
@@ -106,7 +106,6 @@ static void text_progress(char *text, size_t size, const json_t *tern)
 			 text_of(tern, "text"));
 		return;
 	}
-	migrate_text_bytes(left, sizeof(left), (double)number(tern, "pages-left") * RAM_PAGE_BYTES);
 	migrate_text_bytes(rate, sizeof(rate), (double)number(tern, "send-rate"));
 	migrate_text_bytes(dirty, sizeof(dirty),
 			   (double)number(tern, "dirty-rate") * RAM_PAGE_BYTES);
@@ -115,9 +114,14 @@ static void text_progress(char *text, size_t size, const json_t *tern)
 		snprintf(downtime, sizeof(downtime), ", downtime %s", time);
 	}
 	text_left(eta, sizeof(eta), tern);
-	snprintf(text, size, "round %lld: %lld pages (%s) to go, sending %s/s, dirtied %s/s%s%s",
-		 number(tern, "round"), number(tern, "pages-left"), left, rate, dirty, downtime,
-		 eta);
+	/* The first round has no rate yet. */
+	if (!number(tern, "send-rate")) {
+		snprintf(text, size, "round %lld: %lld pages left", number(tern, "round"),
+			 number(tern, "pages-left"));
+		return;
+	}
+	snprintf(text, size, "round %lld: %lld pages left, %s/s, dirty %s/s%s%s",
+		 number(tern, "round"), number(tern, "pages-left"), rate, dirty, downtime, eta);
 }
 
 void migrate_show_init(struct migrate_show *show, const char *vm, const char *uri, bool json)

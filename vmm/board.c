@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "devices/serial.h"
@@ -246,10 +247,44 @@ static int make_uuid(uint8_t uuid[16])
 	return 0;
 }
 
+/* A path means the same file to whoever the configuration goes to on a host with the same files. */
+static int make_absolute(char **path)
+{
+	AUTO_FREE char *here = NULL;
+	char *whole;
+
+	if (!*path || **path == '/')
+		return 0;
+	here = getcwd(NULL, 0);
+	if (!here)
+		return fail(-errno, "machine: working directory: %s", strerror(errno));
+	if (asprintf(&whole, "%s/%s", here, *path) < 0)
+		return fail(-ENOMEM, "machine: no memory");
+	free(*path);
+	*path = whole;
+	return 0;
+}
+
+static int make_paths_absolute(struct config *config)
+{
+	int error = make_absolute(&config->kernel);
+
+	if (!error)
+		error = make_absolute(&config->initrd);
+	if (!error)
+		error = make_absolute(&config->serial_path);
+	for (unsigned int i = 0; i < config->ndisks && !error; i++)
+		error = make_absolute(&config->disk[i].path);
+	return error;
+}
+
 int board_resolve(struct config *config)
 {
 	static const uint8_t none[16];
+	int error = make_paths_absolute(config);
 
+	if (error)
+		return error;
 	for (unsigned int i = 0; i < config->ndisks; i++) {
 		if (!config->disk[i].nqueues)
 			config->disk[i].nqueues = config->cpus < DISK_QUEUES_MAX ? config->cpus

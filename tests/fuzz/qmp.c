@@ -13,10 +13,19 @@
 
 #include "cli/qmp_table.h"
 #include "tests/unit/fake_machine.h"
+#include "tests/unit/fake_outgoing.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 static void on_quit(void *opaque, const char *reason)
+{
+}
+
+static void on_phase(void *opaque, enum migration_phase phase)
+{
+}
+
+static void on_gone(void *opaque)
 {
 }
 
@@ -68,7 +77,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(address);
-	struct qmp_owner owner = {.quit = on_quit};
+	const struct outgoing_events events = {.phase = on_phase, .gone = on_gone};
+	struct qmp_migration migration = {};
+	struct qmp_owner owner = {.quit = on_quit, .migration = &migration};
 	struct qmp_server *server;
 	struct machine machine;
 	struct loop *loop;
@@ -78,7 +89,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	log_level = LOG_ERROR;
 	json_object_seed(1);
 	fake_machine_init(&machine);
-	if (loop_new(&loop) || bind(listen_fd, (struct sockaddr *)&address, sizeof(sa_family_t)) ||
+	migration_params_init(&migration.params);
+	if (loop_new(&loop) || outgoing_new(&migration.outgoing, &machine, loop, NULL, &events) ||
+	    bind(listen_fd, (struct sockaddr *)&address, sizeof(sa_family_t)) ||
 	    listen(listen_fd, 4) || getsockname(listen_fd, (struct sockaddr *)&address, &len) ||
 	    qmp_server_new(&server, loop, &machine, listen_fd, &owner) ||
 	    connect(fd, (struct sockaddr *)&address, len))
@@ -89,6 +102,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	close(fd);
 	spin(loop);
 	qmp_server_free(server);
+	if (migration.params.channels < 1 || migration.params.channels > MIGRATION_CHANNELS_MAX)
+		abort();
+	outgoing_free(migration.outgoing);
 	loop_free(loop);
 	fake_machine_fini(&machine);
 	close(listen_fd);

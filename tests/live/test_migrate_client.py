@@ -153,3 +153,15 @@ def test_file_is_written_only_where_somebody_says_so(host, run, receive):
     target = receive("--serial", "stdio", name="t2")
     assert host.command("migrate", vm.name, target.uri).returncode == OK
     target.expect(r"^guest: report")
+
+
+def test_paths_mean_the_same_elsewhere(host, run, receive):
+    """A relative path is the source's own: what travels is absolute."""
+    image = host.image("relative.img", 1 << 20)
+    vm = run("--disk", "path=relative.img", cmdline=LOAD.format(rate=1000))
+    with vm.qmp() as qmp:
+        assert qmp.command("query-block")[0]["inserted"]["file"] == image
+    target = receive()
+    assert host.command("migrate", vm.name, target.uri).returncode == OK
+    with target.qmp() as qmp:
+        assert qmp.command("query-block")[0]["inserted"]["file"] == image
