@@ -91,6 +91,16 @@ def test_live_save(host, run, loaded, files, tracking):
         assert done["sweeps"] >= before["sweeps"]
 
 
+@pytest.mark.parametrize("tracking", ["ring", "bitmap"])
+def test_many_rounds(host, run, loaded, files, tracking):
+    """A page that is dirty in one round and not in the next: each round's pages must be in the file."""
+    path = os.path.join(files, "rounds")
+    loaded("--dirty-tracking", tracking, cmdline="mode=dirty wset=16M rate=2000 seconds=0 report=200ms")
+    said = saved(host, path, "--max-downtime", "1ms", "--deadline", "2s", "--force")
+    assert re.search(r"in \d\d+ rounds, \d{3,} pages sent again", said.stdout), said.stdout
+    finish(restored(run, path))
+
+
 def test_quit_and_a_chain_of_restores(host, run, loaded, files):
     """Saved and ended, five times over: each process takes up where the one before stopped."""
     vm = loaded()
@@ -224,10 +234,11 @@ def test_a_disk_in_use_is_refused(host, loaded, files):
     finish(vm)
 
 
-def test_too_fast_for_the_disk(host, run, loaded, files):
+@pytest.mark.parametrize("tracking", ["ring", "bitmap"])
+def test_too_fast_for_the_disk(host, run, loaded, files, tracking):
     """More is written than the bandwidth takes: given up at the deadline, or paused for the rest; the file is bounded."""
     path = os.path.join(files, "fast")
-    vm = loaded(cmdline="mode=dirty wset=16M rate=max seconds=0 report=200ms")
+    vm = loaded("--dirty-tracking", tracking, cmdline="mode=dirty wset=16M rate=max seconds=0 report=200ms")
     slow = ("--bandwidth", "16M", "--max-downtime", "1ms", "--deadline", "3s")
     begin = time.monotonic()
     said = save(host, path, *slow)
