@@ -235,6 +235,18 @@ static int set_duration(struct migrate_job *job, const char *key, const char *va
 	return set_integer(job, "x-tern-downtime-us", us);
 }
 
+/* The VM has another working directory. */
+static int set_tls(struct migrate_job *job, const char *directory)
+{
+	char path[PATH_MAX];
+
+	if (!realpath(directory, path))
+		return fail(-errno, "migrate: --tls %.160s: %s", directory, strerror(errno));
+	job->tls = true;
+	json_object_set_new(job->arguments, "x-tern-tls", json_string(path));
+	return 0;
+}
+
 int migrate_set_option(struct migrate_job *job, const char *key, const char *value)
 {
 	uint64_t number;
@@ -258,7 +270,7 @@ int migrate_set_option(struct migrate_job *job, const char *key, const char *val
 		return set_integer(job, "max-bandwidth", number);
 	}
 	if (!strcmp(key, "tls"))
-		return fail(-ENOTSUP, "migrate: --tls: this tern was built without TLS");
+		return set_tls(job, value);
 	return fail(-EINVAL, "migrate: --%.40s: no such option (tern help migrate lists them)",
 		    key);
 }
@@ -324,12 +336,11 @@ static int take_uri(struct migrate_job *job, const char *uri)
 	if ((size_t)n >= sizeof(job->uri))
 		return fail(-EINVAL, "migrate: %.80s...: too long", uri);
 	error = address_parse(job->uri, &address);
-	if (!error && !job->insecure && !address_is_local(&address))
-		error = fail(
-			-EPERM,
-			"migrate: %.160s: the VM's memory would travel unencrypted (--insecure "
-			"allows it)",
-			uri);
+	if (!error && !job->insecure && !job->tls && !address_is_local(&address))
+		error = fail(-EPERM,
+			     "migrate: %.160s: the VM's memory would travel unencrypted (--tls "
+			     "encrypts it, --insecure allows it)",
+			     uri);
 	return error;
 }
 

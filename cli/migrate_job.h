@@ -17,7 +17,7 @@ struct migrate_job {
 	const char *done;	     /* "moved", "saved" */
 	char uri[MIGRATE_URI_BYTES]; /* where to, as it is shown */
 	json_t *arguments;
-	bool json, insecure, dry_run;
+	bool json, insecure, tls, dry_run;
 };
 
 /* Begins, follows until the end; an exit status. */

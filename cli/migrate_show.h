@@ -44,7 +44,7 @@ void migrate_text_done(char *text, size_t size, const json_t *tern);
  * The value of the option --key of a command: a whole number and its unit, "30ms", "60s", in microseconds. -EINVAL,
  * logged. (migrate.c)
  */
-int migrate_parse_duration(const char *command, const char *key, const char *text, uint64_t *us)
-	must_check;
+int migrate_parse_duration(const char *command, const char *key, const char *text,
+			   uint64_t *us) must_check;
 
 #endif

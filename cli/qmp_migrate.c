@@ -239,12 +239,13 @@ static int check_address(struct qmp_call *call, const char *uri)
 	int error = address_parse(uri, &address);
 
 	if (error || address_is_local(&address) || call->owner->migration->insecure ||
-	    qmp_boolean(call, "x-tern-insecure", false))
+	    qmp_boolean(call, "x-tern-insecure", false) || *qmp_string(call, "x-tern-tls", ""))
 		return error;
-	return qmp_error(call, QMP_GENERIC,
-			 "%.160s: the VM's memory would travel unencrypted; x-tern-insecure allows "
-			 "that",
-			 uri);
+	return qmp_error(
+		call, QMP_GENERIC,
+		"%.160s: the VM's memory would travel unencrypted: x-tern-tls encrypts it, "
+		"x-tern-insecure allows it",
+		uri);
 }
 
 static int run_migrate(struct qmp_call *call)
@@ -270,7 +271,8 @@ static int run_migrate(struct qmp_call *call)
 	migration->cancelling = false;
 	migration->told = NULL;
 	migration->setup_us = 0;
-	return outgoing_start(migration->outgoing, uri, &params);
+	return outgoing_start(migration->outgoing, uri, qmp_string(call, "x-tern-tls", ""),
+			      &params);
 }
 
 static const struct {
@@ -368,6 +370,7 @@ static const struct qmp_argument migrate_arguments[] = {{"uri", QMP_STRING, fals
 							{"x-tern-verify-ram", QMP_BOOLEAN, true},
 							{"x-tern-dry-run", QMP_BOOLEAN, true},
 							{"x-tern-insecure", QMP_BOOLEAN, true},
+							{"x-tern-tls", QMP_STRING, true},
 							{}};
 
 static const struct qmp_argument save_arguments[] = {{"path", QMP_STRING, false},

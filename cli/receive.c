@@ -29,6 +29,7 @@ struct receive {
 	struct config_map map;
 	struct migration_params params;
 	const char *listen;
+	const char *tls; /* directory, NULL: plain */
 	bool once, insecure;
 	bool taken, dropping, spent; /* spent: sandbox closed, no other VM can be built */
 	struct loop_timer *end;
@@ -176,7 +177,8 @@ static int start(struct receive *receive)
 	if (!error)
 		error = loop_timer_new(session->loop, on_end, receive, &receive->end);
 	return error ? error
-		     : incoming_new(&session->migration.incoming, receive->listen, &receive->params,
+		     : incoming_new(&session->migration.incoming, receive->listen,
+				    receive->tls ? receive->tls : "", &receive->params,
 				    session->loop, &session->broker, &owner);
 }
 
@@ -257,8 +259,10 @@ static int set_option(struct receive *receive, const char *key, const char *valu
 		return set_silence(receive, value);
 	if (!strcmp(key, "sandbox") || !strcmp(key, "dirty-tracking"))
 		return set_run_option(receive, key, value);
-	if (!strcmp(key, "tls"))
-		return fail(-ENOTSUP, "receive: --tls: this tern was built without TLS");
+	if (!strcmp(key, "tls")) {
+		receive->tls = value;
+		return 0;
+	}
 	return fail(-EINVAL, "receive: --%.40s: no such option (tern help receive lists them)",
 		    key);
 }
@@ -312,10 +316,10 @@ static int check_listen(const struct receive *receive)
 		return fail(-EINVAL,
 			    "receive: where? --listen tcp:ADDRESS:PORT or --listen unix:PATH");
 	error = address_parse(receive->listen, &address);
-	if (!error && !receive->insecure && !address_is_local(&address))
+	if (!error && !receive->insecure && !receive->tls && !address_is_local(&address))
 		error = fail(-EPERM,
 			     "receive: %.160s: a VM's memory would travel unencrypted, and anybody "
-			     "could send one (--insecure allows it)",
+			     "could send one (--tls keeps them out, --insecure allows it)",
 			     receive->listen);
 	return error;
 }

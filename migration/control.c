@@ -20,8 +20,8 @@
 #define HEARTBEAT_US 1000000
 #define HEARTBEATS   4 /* within the time in which a silent peer is lost */
 /* A record that has begun comes to its end within the limit of silence and this for each byte: 100 KB/s. */
-#define BYTE_US 10
-#define READ_BYTES   (256 << 10)
+#define BYTE_US	   10
+#define READ_BYTES (256 << 10)
 /* Of reads at once: a peer that floods must not keep the thread from its other work. */
 #define READS_AT_ONCE 64
 
@@ -33,10 +33,11 @@ uint64_t now_us(void)
 	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-void control_init(struct control *control, int fd, const char *peer, uint64_t silence_us)
+void control_init(struct control *control, int fd, struct tls_session *tls, const char *peer,
+		  uint64_t silence_us)
 {
 	*control = (struct control){.peer = peer, .silence_us = silence_us};
-	transport_init(&control->transport, fd, "control");
+	transport_init(&control->transport, fd, tls, "control");
 	buf_init(&control->in, WIRE_HEADER_BYTES + WIRE_HEAD_MAX + WIRE_STATE_MAX + READ_BYTES);
 	buf_init(&control->out, 2 * (WIRE_HEADER_BYTES + WIRE_HEAD_MAX) + WIRE_STATE_MAX);
 	control->heard_us = control->sent_us = now_us();

@@ -21,10 +21,11 @@ struct control {
 	uint64_t heard_us, sent_us; /* on the monotonic clock */
 	uint64_t silence_us;	    /* of the peer, at most */
 	uint64_t beat_us;	    /* between our own heartbeats */
-	uint64_t begun_us;	    /* the record that is not all there yet was seen first; 0: there is none */
-	size_t consumed;	    /* of in: the message that was handed out last */
-	int broken;  /* reading has ended with this; what came before it is still handed out */
-	bool speaks; /* heartbeats have begun: after the first record of our own */
+	uint64_t
+		begun_us; /* the record that is not all there yet was seen first; 0: there is none */
+	size_t consumed;  /* of in: the message that was handed out last */
+	int broken;	  /* reading has ended with this; what came before it is still handed out */
+	bool speaks;	  /* heartbeats have begun: after the first record of our own */
 };
 
 /* A record whose checksum fitted; head and body point into the connection until the next control_next(). */
@@ -35,8 +36,9 @@ struct control_message {
 	uint64_t body_bytes;
 };
 
-/* Takes the descriptor over. */
-void control_init(struct control *control, int fd, const char *peer, uint64_t silence_us);
+/* Takes descriptor and session (NULL: plain) over; with a session the descriptor must be non-blocking. */
+void control_init(struct control *control, int fd, struct tls_session *tls, const char *peer,
+		  uint64_t silence_us);
 void control_fini(struct control *control);
 /* Queues a record and sends what goes at once. body may be NULL. -ENOMEM, -errno of the connection; logged. */
 int control_send(struct control *control, enum wire_type type, const struct buf *head,

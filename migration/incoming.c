@@ -231,16 +231,20 @@ static int start_mover(struct incoming *incoming, struct broker *broker,
 			   &incoming->watch);
 }
 
-int incoming_new(struct incoming **out, const char *uri, const struct migration_params *params,
-		 struct loop *loop, struct broker *broker, const struct incoming_owner *owner)
+int incoming_new(struct incoming **out, const char *uri, const char *tls,
+		 const struct migration_params *params, struct loop *loop, struct broker *broker,
+		 const struct incoming_owner *owner)
 {
 	struct mover_request request = {.role = MOVER_TARGET, .params = *params};
 	struct incoming *incoming;
 	struct address address;
 	int error = address_parse(uri, &address);
 
+	if (!error && strlen(tls) >= sizeof(request.tls))
+		error = fail(-EINVAL, "migration: the path of the keys is too long");
 	if (error)
 		return error;
+	snprintf(request.tls, sizeof(request.tls), "%s", tls);
 	incoming = calloc(1, sizeof(*incoming));
 	if (!incoming)
 		return fail(-ENOMEM, "migration: no memory");

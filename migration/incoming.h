@@ -36,11 +36,11 @@ struct incoming_owner {
 };
 
 /*
- * Starts a mover that listens at uri. It serves one source at a time; after a failed attempt it listens again.
+ * Starts a mover that listens at uri, with the keys in the directory tls ("": unencrypted). It serves one source at a time; after a failed attempt it listens again.
  * Errors are logged.
  */
-int incoming_new(struct incoming **out, const char *uri, const struct migration_params *params,
-		 struct loop *loop, struct broker *broker,
+int incoming_new(struct incoming **out, const char *uri, const char *tls,
+		 const struct migration_params *params, struct loop *loop, struct broker *broker,
 		 const struct incoming_owner *owner) must_check;
 void incoming_free(struct incoming *incoming); /* takes NULL */
 int incoming_resolve(struct incoming *incoming, bool own) must_check;

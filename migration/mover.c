@@ -279,7 +279,10 @@ static int open_ends(struct mover *mover, struct mover_request *request, int *fi
 	mover->path = request->path;
 	if (request->role == MOVER_SAVER)
 		return saver_open_file(request->path, file);
+	request->tls[sizeof(request->tls) - 1] = '\0';
 	error = address_parse(request->uri, &mover->address);
+	if (!error && request->tls[0])
+		error = tls_load(&mover->tls, request->tls, request->role == MOVER_TARGET);
 	if (!error && request->role == MOVER_TARGET)
 		error = address_listen(&mover->address, &mover->listen_fd);
 	return error;

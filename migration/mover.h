@@ -13,9 +13,12 @@
 
 #include "migration/address.h"
 #include "migration/control.h"
+#include "migration/greeting.h"
 #include "migration/link.h"
 #include "migration/progress.h"
 #include "vmm/sandbox.h"
+
+#define MOVER_TLS_BYTES 1024
 
 enum mover_role { MOVER_SOURCE, MOVER_TARGET, MOVER_SAVER };
 #define MOVER_PATH_MAX 2047
@@ -29,6 +32,8 @@ struct mover_request {
 	char path[MOVER_PATH_MAX + 1];
 	uint32_t after;	 /* enum save_after */
 	uint32_t paused; /* the VM is */
+	/* SOURCE, TARGET */
+	char tls[MOVER_TLS_BYTES]; /* the directory of keys, see tls.h; "": plain */
 };
 
 /* A broker_child_fn. */
@@ -36,12 +41,13 @@ int mover_main(const void *request, size_t len, const int ends[2], const struct 
 
 /* ---- Inside ---- */
 
-#define MOVER_ACCEPT_MAX (1 + 2 * MIGRATION_CHANNELS_MAX)
+#define MOVER_ACCEPT_MAX (1 + GREETINGS_MAX)
 
 struct mover {
 	struct migration_params params;
 	struct address address;
 	const char *path; /* saver */
+	struct tls *tls;  /* NULL: plain */
 	int listen_fd;	  /* target */
 	int link_fd, rearm_fd, wake_fd;
 	uint8_t *mailbox;

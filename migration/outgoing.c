@@ -523,7 +523,7 @@ static int begin(struct outgoing *outgoing, const struct mover_request *request)
 	return 0;
 }
 
-int outgoing_start(struct outgoing *outgoing, const char *uri,
+int outgoing_start(struct outgoing *outgoing, const char *uri, const char *tls,
 		   const struct migration_params *params)
 {
 	struct mover_request request = {.role = MOVER_SOURCE, .params = *params};
@@ -536,9 +536,12 @@ int outgoing_start(struct outgoing *outgoing, const char *uri,
 		return fail(-EINVAL, "migration: %u channels: 1 to %u are possible",
 			    params->channels, MIGRATION_CHANNELS_MAX);
 	error = address_parse(uri, &address);
+	if (!error && strlen(tls) >= sizeof(request.tls))
+		error = fail(-EINVAL, "migration: the path of the keys is too long");
 	if (error)
 		return error;
 	snprintf(request.uri, sizeof(request.uri), "%s", uri);
+	snprintf(request.tls, sizeof(request.tls), "%s", tls);
 	return begin(outgoing, &request);
 }
 

@@ -31,10 +31,10 @@ int outgoing_new(struct outgoing **out, struct machine *machine, struct loop *lo
 void outgoing_free(struct outgoing *outgoing);
 
 /*
- * Begins to move the VM to uri ("tcp:HOST:PORT", "unix:PATH"). Returns at once; the rest comes as events. -EBUSY: one is
+ * Begins to move the VM to uri ("tcp:HOST:PORT", "unix:PATH"), encrypted with the keys in the directory tls ("": plain). Returns at once; the rest comes as events. -EBUSY: one is
  * under way, or the VM's status does not allow it; -EINVAL: uri or params; logged.
  */
-int outgoing_start(struct outgoing *outgoing, const char *uri,
+int outgoing_start(struct outgoing *outgoing, const char *uri, const char *tls,
 		   const struct migration_params *params) must_check;
 /*
  * Begins to save the VM to a new file (docs/snapshot.md), under the VMM's working directory where path is relative. As

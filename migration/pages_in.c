@@ -222,8 +222,8 @@ static void *receiver_main(void *opaque)
 	return NULL;
 }
 
-int pages_in_new(struct pages_in **result, const struct pages_in_env *env, const int *fds,
-		 unsigned int n)
+int pages_in_new(struct pages_in **result, const struct pages_in_env *env,
+		 struct transport *connections, unsigned int n)
 {
 	struct pages_in *in = calloc(1, sizeof(*in));
 	int error = 0;
@@ -237,7 +237,7 @@ int pages_in_new(struct pages_in **result, const struct pages_in_env *env, const
 	}
 	if (!in || !in->receiver || !in->received || !in->damaged) {
 		for (unsigned int i = 0; i < n; i++)
-			close(fds[i]);
+			transport_close(&connections[i]);
 		if (in)
 			in->n = 0;
 		pages_in_free(in);
@@ -251,7 +251,9 @@ int pages_in_new(struct pages_in **result, const struct pages_in_env *env, const
 		receiver->channel =
 			(struct wire_channel){.npages = env->npages, .channel = i, .nchannels = n};
 		snprintf(receiver->name, sizeof(receiver->name), "data %u", i);
-		transport_init(&receiver->transport, fds[i], receiver->name);
+		transport_init(&receiver->transport, connections[i].fd, connections[i].tls,
+			       receiver->name);
+		connections[i] = (struct transport){.fd = -1};
 	}
 	for (unsigned int i = 0; i < n && !error; i++) {
 		error = pthread_create(&in->receiver[i].thread, NULL, receiver_main,

@@ -11,6 +11,7 @@
 
 #include "base/auto.h"
 #include "memory/ram.h"
+#include "migration/transport.h"
 #include "migration/wire.h"
 
 struct pages_in;
@@ -21,9 +22,9 @@ struct pages_in_env {
 	int wake_fd; /* eventfd: written when a channel has ended a round, or failed */
 };
 
-/* fds: connections whose DATA_HELLO has been read, by channel; taken over. -ENOMEM, -errno, logged; the fds are closed. */
-int pages_in_new(struct pages_in **out, const struct pages_in_env *env, const int *fds,
-		 unsigned int n) must_check;
+/* connections (blocking) whose DATA_HELLO has been read, by channel; taken over. -ENOMEM, -errno, logged; they are closed. */
+int pages_in_new(struct pages_in **out, const struct pages_in_env *env,
+		 struct transport *connections, unsigned int n) must_check;
 /* Cuts what is under way, ends the threads. Takes NULL. */
 void pages_in_free(struct pages_in *in);
 /* How many rounds every channel has ended and are in memory, or the first error, its words as fail_text(). */

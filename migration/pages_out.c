@@ -323,8 +323,9 @@ static int start_sender(struct sender *sender, const uint8_t session[WIRE_SESSIO
 	return 0;
 }
 
-int pages_out_new(struct pages_out **result, const struct pages_out_env *env, const int *fds,
-		  unsigned int n, const uint8_t session[WIRE_SESSION_BYTES])
+int pages_out_new(struct pages_out **result, const struct pages_out_env *env,
+		  struct transport *connections, unsigned int n,
+		  const uint8_t session[WIRE_SESSION_BYTES])
 {
 	struct pages_out *out = calloc(1, sizeof(*out));
 	struct sender *sender = calloc(n, sizeof(*sender));
@@ -332,7 +333,7 @@ int pages_out_new(struct pages_out **result, const struct pages_out_env *env, co
 
 	if (!out || !sender) {
 		for (unsigned int i = 0; i < n; i++)
-			close(fds[i]);
+			transport_close(&connections[i]);
 		free(out);
 		free(sender);
 		return fail(-ENOMEM, "migration: no memory for %u channels", n);
@@ -345,7 +346,8 @@ int pages_out_new(struct pages_out **result, const struct pages_out_env *env, co
 		sender[i].out = out;
 		sender[i].channel = i;
 		snprintf(sender[i].name, sizeof(sender[i].name), "data %u", i);
-		transport_init(&sender[i].transport, fds[i], sender[i].name);
+		transport_init(&sender[i].transport, connections[i].fd, connections[i].tls,
+			       sender[i].name);
 	}
 	for (unsigned int i = 0; i < n && !error; i++)
 		error = start_sender(&sender[i], session);

@@ -11,6 +11,7 @@
 
 #include "base/auto.h"
 #include "memory/ram.h"
+#include "migration/transport.h"
 #include "migration/wire.h"
 
 struct pages_out;
@@ -27,9 +28,10 @@ struct pages_out_env {
 	void *opaque;
 };
 
-/* Takes the connections over and says DATA_HELLO on each. Errors: -ENOMEM, -errno, logged; the fds are closed. */
-int pages_out_new(struct pages_out **out, const struct pages_out_env *env, const int *fds,
-		  unsigned int n, const uint8_t session[WIRE_SESSION_BYTES]) must_check;
+/* Takes the connections (blocking) over and says DATA_HELLO on each. Errors: -ENOMEM, -errno, logged; they are closed. */
+int pages_out_new(struct pages_out **out, const struct pages_out_env *env,
+		  struct transport *connections, unsigned int n,
+		  const uint8_t session[WIRE_SESSION_BYTES]) must_check;
 /* Cuts what is under way, ends the threads. Takes NULL. */
 void pages_out_free(struct pages_out *out);
 

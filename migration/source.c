@@ -8,6 +8,7 @@
  * REFUSED_OWN, UNKNOWN or the operator end it: a connection that breaks is made again, and the question asked again.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@
 #define CONNECT_MS     5000
 #define CONFIG_WAIT_US 60000000 /* the target builds a machine, with huge pages perhaps */
 #define READY_WAIT_US  10000000 /* the guest stands still meanwhile */
-#define STALL_TIMES    3	/* the limit of silence: data that does not move for so long is lost */
+#define STALL_TIMES    3 /* the limit of silence: data that does not move for so long is lost */
 #define DRAIN_US       1000000
 #define ASK_AGAIN_US   500000
 #define FIXED_US       2000 /* of a switch-over, beside round trips, until one has been measured */
@@ -40,9 +41,9 @@ struct source {
 	uint32_t rounds_done; /* ROUND_DONE has come for so many */
 	uint64_t damaged;
 	bool hello_ok, config_ok, ready, refused;
-	bool complete;		    /* the target has been sent all that makes the VM */
-	uint64_t moved_us, moved;   /* data last moved then, so many bytes */
-	uint32_t answer_type; /* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
+	bool complete;		  /* the target has been sent all that makes the VM */
+	uint64_t moved_us, moved; /* data last moved then, so many bytes */
+	uint32_t answer_type;	  /* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
 	struct wire_answer answer;
 	uint32_t channels_limit;
 	uint32_t round;
@@ -220,25 +221,54 @@ static int send_session(struct mover *mover, enum wire_type type)
 	return error;
 }
 
-static int open_connection(struct mover *mover, int *fd)
+/* The handshake waits for the peer, and not for ever. */
+static int secure(struct mover *mover, int fd, struct tls_session **session)
 {
+	struct timeval limit = {.tv_sec = CONNECT_MS / 1000}, none = {};
+	int shaken, error = tls_session_new(session, mover->tls, fd);
+
+	if (error)
+		return error;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	shaken = tls_handshake(*session);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+	if (shaken == 1)
+		return 0;
+	tls_session_free(*session);
+	*session = NULL;
+	return shaken ? shaken : fail(-ETIMEDOUT, "tls: the target does not answer");
+}
+
+static int open_connection(struct mover *mover, struct transport *out)
+{
+	struct tls_session *session = NULL;
 	char text[ADDRESS_TEXT_BYTES];
-	int error = address_connect(&mover->address, CONNECT_MS, fd);
+	int fd, error = address_connect(&mover->address, CONNECT_MS, &fd);
 
 	address_text(&mover->address, text);
 	if (error)
 		return fail(error, "migration: %s: %s", text, strerror(-error));
-	address_set_options(*fd, mover->params.silence_us / 1000);
-	return 0;
+	address_set_options(fd, mover->params.silence_us / 1000);
+	error = mover->tls ? secure(mover, fd, &session) : 0;
+	if (error)
+		close(fd);
+	else
+		transport_init(out, fd, session, "connection");
+	return error;
 }
 
 static int connect_control(struct mover *mover)
 {
-	int fd, error = open_connection(mover, &fd);
+	struct transport transport;
+	int error = open_connection(mover, &transport);
 
 	if (error)
 		return error;
-	control_init(&mover->control, fd, "target", mover->params.silence_us);
+	fcntl(transport.fd, F_SETFL, O_NONBLOCK);
+	control_init(&mover->control, transport.fd, transport.tls, "target",
+		     mover->params.silence_us);
 	mover->connected = true;
 	return 0;
 }
@@ -302,22 +332,23 @@ static int stage_channels(struct mover *mover)
 				    .npages = mover->npages,
 				    .wake_fd = mover->wake_fd,
 				    .opaque = mover};
-	int fds[MIGRATION_CHANNELS_MAX], error = mover_ask(mover, LINK_TRACK, 0, NULL);
+	struct transport connections[MIGRATION_CHANNELS_MAX];
+	int error = mover_ask(mover, LINK_TRACK, 0, NULL);
 	unsigned int n = 0;
 
 	if (error)
 		return error;
 	env.rearm = mover->answer.value ? mover_rearm : NULL;
 	while (!error && n < mover->params.channels) {
-		error = open_connection(mover, &fds[n]);
+		error = open_connection(mover, &connections[n]);
 		n += !error;
 	}
 	if (error) {
 		while (n)
-			close(fds[--n]);
+			transport_close(&connections[--n]);
 		return error;
 	}
-	error = pages_out_new(&source->pages, &env, fds, n, source->session);
+	error = pages_out_new(&source->pages, &env, connections, n, source->session);
 	if (!error)
 		pages_out_set_bandwidth(source->pages, mover->params.bandwidth_bytes);
 	return error;

@@ -8,9 +8,6 @@
  * source is lost then, only the source that comes back (ASK), a new attempt, or the operator ends the waiting.
  *
  * What a session was answered stays the answer: `outcome`. An ASK that overtakes its OWN settles it as "never".
- *
- * Connections say with their first record what they are. They are read just that far here, as far as each has sent, so
- * that one who stalls holds nobody up, and they are given up after GREETING_US.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,37 +15,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "migration/greeting.h"
 #include "migration/mover.h"
 #include "migration/pages_in.h"
 
-#define GREETINGS_MAX	 (MOVER_ACCEPT_MAX - 1)
-#define GREETING_US	 5000000
-#define GREETING_MIN_US	 200000
-#define DATA_HELLO_BYTES (WIRE_HEADER_BYTES + 8 + WIRE_SESSION_BYTES + 4)
-#define DRAIN_US	 1000000
-#define WHY_US		 300000
-#define LONG_US		 10000000 /* for the channels of a source that has begun */
-
-struct greeting {
-	int fd; /* -1: free */
-	uint64_t since_us;
-	size_t have;
-	uint8_t bytes[DATA_HELLO_BYTES];
-};
+#define DRAIN_US 1000000
+#define WHY_US	 300000
+#define LONG_US	 10000000 /* for the channels of a source that has begun */
 
 struct target {
-	struct greeting greeting[GREETINGS_MAX];
-	char peer[32];
+	struct greetings greetings;
 
 	/* Of this attempt. */
 	bool has_hello, has_config, has_state, has_hash, has_own, has_done;
 	struct wire_hello hello;
-	int data_fd[MIGRATION_CHANNELS_MAX];
+	struct transport data[MIGRATION_CHANNELS_MAX]; /* fd -1: has not come */
 	unsigned int ndata;
 	struct pages_in *pages;
 	uint32_t rounds_told;
@@ -125,10 +110,14 @@ static void hang_up(struct mover *mover)
 
 /* ---- New connections ---- */
 
-static void end_greeting(struct greeting *greeting)
+/* The connection is somebody else's from now on. */
+static struct transport take_transport(struct greeting *greeting)
 {
-	close_fd(&greeting->fd);
-	*greeting = (struct greeting){.fd = -1};
+	struct transport taken = greeting->transport;
+
+	greeting->transport.fd = -1;
+	greeting->transport.tls = NULL;
+	return taken;
 }
 
 static void accept_data(struct mover *mover, struct greeting *greeting)
@@ -142,23 +131,24 @@ static void accept_data(struct mover *mover, struct greeting *greeting)
 	    wire_get_data_hello(greeting->bytes + WIRE_HEADER_BYTES, header.head_bytes, &hello))
 		return;
 	if (!target->has_config || target->pages || hello.channel >= target->hello.channels ||
-	    target->data_fd[hello.channel] >= 0 ||
+	    target->data[hello.channel].fd >= 0 ||
 	    memcmp(hello.session, target->hello.session, WIRE_SESSION_BYTES) != 0) {
 		log_warn("migration: a data connection that belongs to no migration");
 		return;
 	}
-	fcntl(greeting->fd, F_SETFL, 0); /* blocking from here on */
-	target->data_fd[hello.channel] = take_fd(&greeting->fd);
+	fcntl(greeting->transport.fd, F_SETFL, 0); /* blocking from here on */
+	target->data[hello.channel] = take_transport(greeting);
 	target->ndata++;
 }
 
 /* Somebody else while an attempt is under way. */
 static void turn_away(struct greeting *greeting)
 {
+	struct transport transport = take_transport(greeting);
 	struct control busy;
 	struct buf head;
 
-	control_init(&busy, take_fd(&greeting->fd), "source", 1000000);
+	control_init(&busy, transport.fd, transport.tls, "source", 1000000);
 	buf_init(&head, WIRE_HEAD_MAX);
 	wire_put_text(&head, "another migration is under way here");
 	if (control_send(&busy, WIRE_REFUSE, &head, NULL, 0))
@@ -170,13 +160,16 @@ static void turn_away(struct greeting *greeting)
 static void accept_control(struct mover *mover, struct greeting *greeting, uint32_t type)
 {
 	struct target *target = target_of(mover);
+	struct transport transport;
 
 	/* A new attempt of a source that was lost after READY: it is alive, so what it left here is not the VM. */
 	if (mover->connected) {
 		turn_away(greeting);
 		return;
 	}
-	control_init(&mover->control, take_fd(&greeting->fd), "source", mover->params.silence_us);
+	transport = take_transport(greeting);
+	control_init(&mover->control, transport.fd, transport.tls, "source",
+		     mover->params.silence_us);
 	if (buf_put(&mover->control.in, greeting->bytes, greeting->have)) {
 		control_fini(&mover->control);
 		return;
@@ -185,74 +178,20 @@ static void accept_control(struct mover *mover, struct greeting *greeting, uint3
 	mover->connected = true;
 }
 
-/* Reads what the connection has sent of its first record. */
-static void greet(struct mover *mover, struct greeting *greeting)
+static void on_arrival(void *opaque, struct greeting *greeting, uint32_t type)
 {
-	size_t want = greeting->have < WIRE_HEADER_BYTES ? WIRE_HEADER_BYTES : DATA_HELLO_BYTES;
-	ssize_t n = recv(greeting->fd, greeting->bytes + greeting->have, want - greeting->have,
-			 MSG_DONTWAIT);
-	uint32_t type;
-
-	if (n > 0)
-		greeting->have += (size_t)n;
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		end_greeting(greeting);
-		return;
-	}
-	if (greeting->have < WIRE_HEADER_BYTES) {
-		if (now_us() > greeting->since_us + GREETING_US)
-			end_greeting(greeting);
-		return;
-	}
-	type = get_le32(greeting->bytes);
-	if (type == WIRE_DATA_HELLO && greeting->have < DATA_HELLO_BYTES &&
-	    now_us() <= greeting->since_us + GREETING_US)
-		return;
-	if (type == WIRE_DATA_HELLO && greeting->have == DATA_HELLO_BYTES)
-		accept_data(mover, greeting);
-	else if (type == WIRE_HELLO || type == WIRE_ASK)
-		accept_control(mover, greeting, type);
-	end_greeting(greeting);
-}
-
-/* Full of connections that say nothing: the oldest goes, so that a real one has its turn; but each has some time. */
-static void make_room(struct target *target)
-{
-	struct greeting *oldest = &target->greeting[0];
-
-	for (unsigned int i = 1; i < GREETINGS_MAX; i++)
-		if (target->greeting[i].since_us < oldest->since_us)
-			oldest = &target->greeting[i];
-	if (now_us() > oldest->since_us + GREETING_MIN_US)
-		end_greeting(oldest);
+	if (type == WIRE_DATA_HELLO)
+		accept_data(opaque, greeting);
+	else
+		accept_control(opaque, greeting, type);
 }
 
 static int on_accept(struct mover *mover)
 {
 	struct target *target = target_of(mover);
-	bool room = false;
 
-	for (unsigned int i = 0; i < GREETINGS_MAX; i++) {
-		struct greeting *greeting = &target->greeting[i];
-
-		if (greeting->fd < 0) {
-			greeting->fd =
-				accept4(mover->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-			greeting->since_us = now_us();
-			if (greeting->fd >= 0)
-				address_set_options(greeting->fd, mover->params.silence_us / 1000);
-		}
-		if (greeting->fd >= 0)
-			greet(mover, greeting);
-		room |= greeting->fd < 0;
-	}
-	if (!room)
-		make_room(target);
-	mover->accept_fd[0] = mover->listen_fd;
-	mover->naccept = 1;
-	for (unsigned int i = 0; i < GREETINGS_MAX; i++)
-		if (target->greeting[i].fd >= 0)
-			mover->accept_fd[mover->naccept++] = target->greeting[i].fd;
+	greetings_work(&target->greetings);
+	mover->naccept = greetings_fds(&target->greetings, mover->accept_fd);
 	return 0;
 }
 
@@ -468,7 +407,7 @@ static int stage_channels(struct mover *mover)
 	if (error)
 		return error;
 	target->ndata = 0;
-	return pages_in_new(&target->pages, &env, target->data_fd, n);
+	return pages_in_new(&target->pages, &env, target->data, n);
 }
 
 /* Tells the source of rounds that have ended; true when the last one has, and the state is there. */
@@ -569,7 +508,8 @@ static int wait_in_doubt(struct mover *mover)
 		/* It may be any VM's source: it does not settle whose this one is. */
 		if (!target->asked) {
 			if (!send_text(mover, WIRE_REFUSE,
-				       "a VM that came earlier waits here in doubt for `tern resolve`"))
+				       "a VM that came earlier waits here in doubt for `tern "
+				       "resolve`"))
 				hang_up(mover);
 			continue;
 		}
@@ -649,7 +589,7 @@ static void begin_attempt(struct mover *mover)
 	target->has_hello = target->has_config = target->has_state = target->has_hash = false;
 	target->has_own = target->has_done = target->asked = false;
 	for (unsigned int i = 0; i < MIGRATION_CHANNELS_MAX; i++)
-		target->data_fd[i] = -1;
+		target->data[i] = (struct transport){.fd = -1};
 	target->ndata = target->rounds_told = 0;
 	target->outcome = 0;
 	memset(&target->hello, 0, sizeof(target->hello));
@@ -674,7 +614,7 @@ static void end_attempt(struct mover *mover, int error)
 	pages_in_free(target->pages);
 	target->pages = NULL;
 	for (unsigned int i = 0; i < MIGRATION_CHANNELS_MAX; i++)
-		close_fd(&target->data_fd[i]);
+		transport_close(&target->data[i]);
 	hang_up(mover);
 	mover_unmap_ram(mover);
 	mover->deaf = true;
@@ -711,8 +651,9 @@ int target_run(struct mover *mover)
 	struct link_message listening = {.op = LINK_LISTENING};
 	int error;
 
-	for (unsigned int i = 0; i < GREETINGS_MAX; i++)
-		target.greeting[i].fd = -1;
+	greetings_init(&target.greetings, mover->listen_fd, mover->tls, mover->params.silence_us);
+	target.greetings.opaque = mover;
+	target.greetings.arrived = on_arrival;
 	mover->side = &target;
 	mover->on_record = on_record;
 	address_text(&mover->address, listening.text);

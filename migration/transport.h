@@ -13,14 +13,16 @@
 #include <sys/uio.h>
 
 #include "base/auto.h"
+#include "migration/tls.h"
 
 struct transport {
-	int fd;		  /* -1: none */
-	const char *name; /* for messages: "control", "data 3" */
+	int fd;			 /* -1: none */
+	struct tls_session *tls; /* NULL: plain */
+	const char *name;	 /* for messages: "control", "data 3" */
 };
 
-/* Takes the descriptor over. */
-void transport_init(struct transport *transport, int fd, const char *name);
+/* Takes the descriptor over, and the session (NULL: plain), whose handshake is done. */
+void transport_init(struct transport *transport, int fd, struct tls_session *tls, const char *name);
 void transport_close(struct transport *transport);
 /* Any thread: reads and writes that wait, and all later ones, end with -ECONNRESET. */
 void transport_cut(const struct transport *transport);

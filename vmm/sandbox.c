@@ -156,7 +156,10 @@ static const struct prctl_rule {
 };
 /* clang-format on */
 
-/* A thread of this class maps and protects memory, but never executable memory. */
+/*
+ * Memory is mapped and protected, but never executable memory; but for a mover that loads GnuTLS before it enters its own
+ * class, and for that the broker must be allowed to map code.
+ */
 static const int exec_rules[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
 
 /*
@@ -205,6 +208,8 @@ static int add_rules(scmp_filter_ctx filter, unsigned int classes)
 	for (size_t i = 0; !error && i < ARRAY_SIZE(exec_rules); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, exec_rules[i], 1,
 					 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (!error && classes & BROKER)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 0);
 	return error ? error : add_thread_rules(filter, classes);
 }
 

@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+import tls_keys
+
 OK, FAILED, INPUT, CANCELLED = 0, 1, 2, 5
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MOVES = int(os.environ.get("TERN_MOVES", "6"))
@@ -296,3 +298,55 @@ def test_wire_is_as_written(host, run, receive, channels, tmp_path):
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+# ---- Encrypted ----
+
+
+@pytest.fixture
+def keys(tmp_path_factory):
+    """A function that makes a directory of keys, each with a CA of its own."""
+
+    def make():
+        directory = str(tmp_path_factory.mktemp("keys"))
+        tls_keys.make(directory)
+        for where in (directory, os.path.dirname(directory), os.path.dirname(os.path.dirname(directory))):
+            os.chmod(where, 0o755)
+        return directory
+
+    return make
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_tls(host, run, receive, keys, channels):
+    pool = keys()
+    vm = run(cmdline=LOAD.format(rate=5000))
+    vm.expect(r"^guest: start")
+    target = receive("--tls", pool)
+    assert_moved(migrate(host, vm.name, target.uri, "--tls", pool, "--channels", str(channels), "--max-downtime", "2s"))
+    assert_alive(target)
+    verify(target)
+
+
+def test_tls_strangers(host, run, receive, keys):
+    """Who has no certificate, or another pool's, is not let in; and a target of another pool gets nothing."""
+    pool, other = keys(), keys()
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    target = receive("--tls", pool)
+    for options in ((), ("--tls", other)):
+        result = migrate(host, vm.name, target.uri, *options)
+        assert result.returncode == FAILED, result.stdout + result.stderr
+        assert_alive(vm)
+    assert_moved(migrate(host, vm.name, target.uri, "--tls", pool))
+    verify(target)
+
+
+def test_tls_keys_missing(host, run):
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: start")
+    result = migrate(host, vm.name, "tcp:127.0.0.1:1", "--tls", host.run_dir)
+    assert result.returncode == FAILED and "ca-cert.pem" in result.stdout, result
+    assert migrate(host, vm.name, "tcp:192.0.2.1:1").returncode == INPUT  # in the clear over a network: not unless asked
+    assert_alive(vm)
+    verify(vm)

@@ -196,7 +196,7 @@ void outgoing_free(struct outgoing *outgoing)
 	free(outgoing);
 }
 
-int outgoing_start(struct outgoing *outgoing, const char *uri,
+int outgoing_start(struct outgoing *outgoing, const char *uri, const char *tls,
 		   const struct migration_params *params)
 {
 	memset(&outgoing->progress, 0, sizeof(outgoing->progress));

@@ -15,8 +15,8 @@ static void connect_two(struct control *one, struct control *other)
 	int ends[2];
 
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
-	control_init(one, ends[0], "target", SILENCE_US);
-	control_init(other, ends[1], "source", SILENCE_US);
+	control_init(one, ends[0], NULL, "target", SILENCE_US);
+	control_init(other, ends[1], NULL, "source", SILENCE_US);
 }
 
 static void connect_raw(struct control *control, int *fd)
@@ -24,7 +24,7 @@ static void connect_raw(struct control *control, int *fd)
 	int ends[2];
 
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
-	control_init(control, ends[0], "source", SILENCE_US);
+	control_init(control, ends[0], NULL, "source", SILENCE_US);
 	*fd = ends[1];
 }
 

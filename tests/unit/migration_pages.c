@@ -52,7 +52,7 @@ static void connect_pair(struct pair *pair, unsigned int n)
 {
 	struct pages_out_env out = {.npages = NPAGES, .rearm = rearm, .opaque = pair};
 	struct pages_in_env in = {.npages = NPAGES};
-	int source[16];
+	struct transport source[16], target[16];
 
 	*pair = (struct pair){.n = n};
 	out.ram = pair->from = map_ram();
@@ -63,7 +63,8 @@ static void connect_pair(struct pair *pair, unsigned int n)
 		int ends[2];
 
 		g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
-		source[i] = ends[0];
+		transport_init(&source[i], ends[0], NULL, "test");
+		transport_init(&target[i], ends[1], NULL, "test");
 		pair->ends[i] = ends[1];
 	}
 	g_assert_cmpint(pages_out_new(&pair->out, &out, source, n, session), ==, 0);
@@ -81,7 +82,7 @@ static void connect_pair(struct pair *pair, unsigned int n)
 		g_assert_cmpuint(hello.channel, ==, i);
 		g_assert_cmpmem(hello.session, sizeof(hello.session), session, sizeof(session));
 	}
-	g_assert_cmpint(pages_in_new(&pair->in, &in, pair->ends, n), ==, 0);
+	g_assert_cmpint(pages_in_new(&pair->in, &in, target, n), ==, 0);
 }
 
 static void disconnect_pair(struct pair *pair)
@@ -213,14 +214,16 @@ struct talker {
 static void talker_init(struct talker *talker)
 {
 	struct pages_in_env env = {.npages = NPAGES};
+	struct transport transport;
 	int ends[2];
 
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
+	transport_init(&transport, ends[1], NULL, "test");
 	env.ram = talker->ram = map_ram();
 	env.wake_fd = talker->wake = eventfd(0, EFD_NONBLOCK);
 	talker->fd = ends[0];
 	talker->sequence = 1;
-	g_assert_cmpint(pages_in_new(&talker->in, &env, &ends[1], 1), ==, 0);
+	g_assert_cmpint(pages_in_new(&talker->in, &env, &transport, 1), ==, 0);
 }
 
 static void talker_fini(struct talker *talker)
@@ -377,11 +380,13 @@ static void test_cut(void)
 
 	memset(ram, 1, NPAGES * RAM_PAGE_BYTES);
 	for (int closes = 0; closes < 2; closes++) {
+		struct transport transport;
 		struct pages_out *out;
 		int ends[2];
 
 		g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
-		g_assert_cmpint(pages_out_new(&out, &env, &ends[0], 1, session), ==, 0);
+		transport_init(&transport, ends[0], NULL, "test");
+		g_assert_cmpint(pages_out_new(&out, &env, &transport, 1, session), ==, 0);
 		pages_out_begin(out, 0, NULL, NULL);
 		if (closes) {
 			close(ends[1]);

@@ -78,7 +78,7 @@ static const struct {
 	{"openat", call_open, 1U << SANDBOX_BROKER},
 	{"socket", call_socket, 1U << SANDBOX_BROKER | 1U << SANDBOX_MOVER},
 	{"execve", call_execve, 0},
-	{"mmap executable", call_map_code, 0},
+	{"mmap executable", call_map_code, 1U << SANDBOX_BROKER},
 	{"mmap data", call_map_data, ~0U},
 	{"KVM ioctl", call_kvm_ioctl, 1U << SANDBOX_MAIN | 1U << SANDBOX_VCPU | 1U << SANDBOX_IO},
 	{"another ioctl", call_mount_ioctl, 0},
