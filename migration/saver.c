@@ -27,12 +27,14 @@
 #include "migration/policy.h"
 #include "migration/snapshot_file.h"
 
-#define WINDOW_PAGES 2048 /* re-armed, written and paced at once */
-#define FIXED_US     3000 /* of a pause, beside the pages, until one has been measured */
-#define FORGET_US \
-	300000 /* what a pause that was taken back has cost is believed half as much after that */
-#define ROUND_MIN_US   20000 /* a round that has nothing to write is not worth a harvest */
-#define RATE_MIN_PAGES 256   /* fewer say nothing about the rate */
+#define WINDOW_PAGES   2048 /* re-armed, written and paced at once */
+#define RATE_MIN_PAGES 256  /* fewer say nothing about the rate */
+/* Of a pause, beside the pages, until one has been measured. One that was taken back is believed half as much after each: */
+#define FIXED_US  3000
+#define FORGET_US 300000
+/* A rest that is written so soon is as good as none; if the guest cannot be paused all the same, rounds need not hurry. */
+#define REST_US 1000
+#define NAP_US	20000
 
 struct saver {
 	struct mover *mover;
@@ -224,16 +226,11 @@ static struct policy_input measurements(struct saver *saver)
 
 static int harvest(struct saver *saver)
 {
-	uint64_t now = now_us();
-	int error = 0;
+	int error = mover_ask(saver->mover, LINK_HARVEST, 0, NULL);
+	const uint64_t now = now_us();
 
-	if (now < saver->harvest_us + ROUND_MIN_US)
-		error = nap(saver->mover, saver->harvest_us + ROUND_MIN_US - now);
-	if (!error)
-		error = mover_ask(saver->mover, LINK_HARVEST, 0, NULL);
 	if (error)
 		return error;
-	now = now_us();
 	saver->rest = saver->mover->answer.value;
 	policy_history_add(&saver->history, saver->rest, now - saver->harvest_us);
 	saver->harvest_us = now;
@@ -326,6 +323,8 @@ static int run_rounds(struct saver *saver)
 			return again;
 		if (again)
 			error = write_round(saver, mover->map);
+		if (!error && again && verdict.downtime_us <= fixed_us(saver) + REST_US)
+			error = nap(mover, NAP_US);
 	}
 	return error;
 }
