@@ -24,8 +24,8 @@
 
 #define CONNECT_MS     5000
 #define CONFIG_WAIT_US 60000000 /* the target builds a machine, with huge pages perhaps */
-#define READY_WAIT_US  10000000 /* the guest stands still meanwhile */
-#define STALL_TIMES    3 /* the limit of silence: data that does not move for so long is lost */
+#define READY_TIMES    2 /* the limit of silence: for the target to load, the guest standing still */
+#define STALL_TIMES    3 /* the same: data that has not moved for so long is lost */
 #define DRAIN_US       1000000
 #define ASK_AGAIN_US   500000
 #define FIXED_US       2000 /* of a switch-over, beside round trips, until one has been measured */
@@ -552,7 +552,9 @@ static int finish_switch(struct mover *mover)
 	source->complete = !error;
 	if (!error)
 		error = mover_wait(mover, has_ready,
-				   mover->params.verify_ram ? CONFIG_WAIT_US : READY_WAIT_US,
+				   mover->params.verify_ram
+					   ? CONFIG_WAIT_US
+					   : READY_TIMES * (uint64_t)mover->params.silence_us,
 				   "the target's word that it is ready");
 	progress->state_us = now_us() - begin + source->switched.save_us;
 	return error;
