@@ -38,6 +38,8 @@ static int take_link(struct mover *mover)
 	struct link_message message;
 	int fds[LINK_FDS_MAX], got;
 
+	if (mover->link_fd < 0) /* it has said that it is over */
+		return 0;
 	while ((got = link_receive(mover->link_fd, &message, fds, false)) == 1) {
 		switch (message.op) {
 		case LINK_CANCEL:

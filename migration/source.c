@@ -32,6 +32,7 @@
 #define WHY_US	       300000
 #define IDLE_PAGES     64
 #define IDLE_US	       5000
+#define SETTLE_TIMES   4
 #define RATE_MIN_BYTES (1 << 20) /* less than that says nothing about the rate */
 
 struct source {
@@ -41,9 +42,11 @@ struct source {
 	uint32_t rounds_done; /* ROUND_DONE has come for so many */
 	uint64_t damaged;
 	bool hello_ok, config_ok, ready, refused;
-	bool complete;		  /* the target has been sent all that makes the VM */
-	uint64_t moved_us, moved; /* data last moved then, so many bytes */
-	uint32_t answer_type;	  /* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
+	bool told;			/* CANCEL is on its way */
+	bool complete;			/* the target has been sent all that makes the VM */
+	uint64_t moved_us, moved;	/* data last moved then, so many bytes */
+	char why[MIGRATION_TEXT_BYTES]; /* refused */
+	uint32_t answer_type;		/* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
 	struct wire_answer answer;
 	uint32_t channels_limit;
 	uint32_t round;
@@ -103,10 +106,12 @@ static int on_record(struct mover *mover, const struct control_message *message)
 			 MIGRATION_TEXT_BYTES - 1, text);
 		return 0;
 	case WIRE_REFUSE:
-		if (source->ready || wire_get_text(message->head, message->head_bytes, text))
+		if ((source->ready && !mover->deaf) ||
+		    wire_get_text(message->head, message->head_bytes, text))
 			break;
 		source->refused = true;
-		return fail(-ECONNREFUSED, "the target refuses: %s", text);
+		snprintf(source->why, sizeof(source->why), "the target refuses: %.*s", 480, text);
+		return fail(-ECONNREFUSED, "%s", source->why);
 	case WIRE_ROUND_DONE:
 		if (!source->pages || wire_get_round(message->head, message->head_bytes, &round) ||
 		    round.round != source->rounds_done || round.round > source->round)
@@ -407,6 +412,9 @@ static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *
 	error = mover_wait(mover, round_is_over, 0, "the end of a round");
 	if (error)
 		return error;
+	/* What it says counts more than that its connections end. */
+	if (source->refused)
+		return fail_again(-ECONNREFUSED, source->why);
 	if (pages_out_status(source->pages) < 0) {
 		/* Why a data connection ended may be on its way on the control connection. */
 		error = mover_wait(mover, never, WHY_US, NULL);
@@ -718,8 +726,9 @@ static void fail_attempt(struct mover *mover, int error)
 		buf_init(&head, WIRE_HEAD_MAX);
 		wire_put_text(&head, mover->progress.text);
 		mover->cancelled = false;
-		if (!send_record(mover, WIRE_CANCEL, &head) &&
-		    mover_wait(mover, is_flushed, DRAIN_US, NULL))
+		source->told = !mover->control.broken && !send_record(mover, WIRE_CANCEL, &head) &&
+			       !mover_wait(mover, is_flushed, DRAIN_US, NULL);
+		if (!source->told)
 			log_debug("migration: the target may not know why");
 		buf_fini(&head);
 	}
@@ -727,10 +736,35 @@ static void fail_attempt(struct mover *mover, int error)
 	source->pages = NULL;
 }
 
+/*
+ * The VM runs on here, and a target that may have said READY, unheard, would keep what it has for the operator. It is
+ * asked, as for a doubt of this end: an ASK that comes before OWN settles that there will be none. The guest does not wait
+ * for it.
+ */
+static void settle_target(struct mover *mover)
+{
+	struct source *source = source_of(mover);
+	uint64_t until = now_us() + SETTLE_TIMES * (uint64_t)mover->params.silence_us;
+
+	close_fd(&mover->link_fd);
+	mover_unmap_ram(mover);
+	mover->deaf = true;
+	/* A target that reads CANCEL hangs up. */
+	if (source->told && mover_wait(mover, never, mover->params.silence_us, NULL) != -ETIMEDOUT)
+		return;
+	while (!source->answer_type && now_us() < until)
+		if (ask_again(mover))
+			break;
+	if (source->answer_type && !send_session(mover, WIRE_DONE) &&
+	    mover_wait(mover, is_flushed, DRAIN_US, NULL))
+		log_debug("migration: the target may not know that this is known");
+}
+
 int source_run(struct mover *mover)
 {
 	struct source source = {.fixed_us = FIXED_US};
 	struct link_message over = {.op = LINK_OVER};
+	bool unsettled;
 	int error = 0;
 
 	mover->side = &source;
@@ -750,8 +784,12 @@ int source_run(struct mover *mover)
 		fail_attempt(mover, error);
 	mover->progress.elapsed_us = now_us() - mover->begin_us;
 	over.progress = mover->progress;
+	unsettled = error && error != -EPIPE && source.complete && !source.refused && !mover->deaf;
 	error = mover_note(mover, &over);
 	pages_out_free(source.pages);
+	source.pages = NULL;
+	if (unsettled && !error)
+		settle_target(mover);
 	mover_disconnect(mover);
 	free(source.present);
 	return error ? 1 : 0;

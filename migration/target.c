@@ -310,6 +310,11 @@ static bool is_connected(struct mover *mover)
 	return mover->connected;
 }
 
+static bool is_connected_or_resolved(struct mover *mover)
+{
+	return mover->connected || mover->resolved;
+}
+
 static bool has_hello(struct mover *mover)
 {
 	return target_of(mover)->has_hello || target_of(mover)->asked;
@@ -500,10 +505,8 @@ static int wait_in_doubt(struct mover *mover)
 		return -EPIPE;
 	for (;;) {
 		mover_disconnect(mover);
-		do {
-			error = mover_wait(mover, is_connected, 1000000, NULL);
-		} while (error == -ETIMEDOUT && !mover->resolved);
-		if (mover->resolved || (error && error != -ETIMEDOUT))
+		error = mover_wait(mover, is_connected_or_resolved, 0, NULL);
+		if (mover->resolved || error)
 			break;
 		/* It may be any VM's source: it does not settle whose this one is. */
 		if (!target->asked) {
