@@ -293,6 +293,12 @@ static void test_refusals(struct fixture *f, gconstpointer data)
 	refused(f, "migrate", "{\"uri\": \"tcp:192.0.2.1:4444\"}", "unencrypted");
 	ok(f, "migrate-set-parameters", "{\"x-tern-insecure\": true}");
 	ok(f, "migrate", "{\"uri\": \"tcp:192.0.2.1:4444\"}");
+	g_assert_cmpstr(f->migration.outgoing->tls, ==, "");
+	until(f, PHASE_COMPLETED);
+	f->machine.status = MACHINE_RUNNING;
+	ok(f, "migrate-set-parameters", "{\"x-tern-insecure\": false}");
+	ok(f, "migrate", "{\"uri\": \"tcp:192.0.2.1:4444\", \"x-tern-tls\": \"/keys\"}");
+	g_assert_cmpstr(f->migration.outgoing->tls, ==, "/keys");
 	/* A VM whose owner moves none. */
 	f->owner.migration = NULL;
 	g_assert_cmpstr(status(f), ==, "none");

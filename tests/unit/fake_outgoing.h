@@ -26,7 +26,7 @@ struct outgoing {
 	struct migration_progress progress;
 	struct migration_params params;	 /* as of outgoing_start() */
 	struct migration_params changed; /* as of outgoing_set_params() */
-	char uri[200], word[20];
+	char uri[200], word[20], tls[200];
 	unsigned int starts, step;
 	int resolved; /* 1: own, -1: drop */
 	bool cancelled;
@@ -202,6 +202,7 @@ int outgoing_start(struct outgoing *outgoing, const char *uri, const char *tls,
 	memset(&outgoing->progress, 0, sizeof(outgoing->progress));
 	outgoing->progress.expected_downtime_us = UINT64_MAX;
 	outgoing->params = *params;
+	snprintf(outgoing->tls, sizeof(outgoing->tls), "%s", tls);
 	outgoing->starts++;
 	outgoing->step = 0;
 	outgoing->cancelled = false;
@@ -215,7 +216,7 @@ int outgoing_start(struct outgoing *outgoing, const char *uri, const char *tls,
 int outgoing_save(struct outgoing *outgoing, const char *path, enum save_after after,
 		  const struct migration_params *params)
 {
-	return outgoing_start(outgoing, path, params);
+	return outgoing_start(outgoing, path, "", params);
 }
 
 bool outgoing_is_save(const struct outgoing *outgoing)
@@ -254,8 +255,9 @@ void outgoing_set_params(struct outgoing *outgoing, const struct migration_param
 	outgoing->changed = *params;
 }
 
-int incoming_new(struct incoming **out, const char *uri, const struct migration_params *params,
-		 struct loop *loop, struct broker *broker, const struct incoming_owner *owner)
+int incoming_new(struct incoming **out, const char *uri, const char *tls,
+		 const struct migration_params *params, struct loop *loop, struct broker *broker,
+		 const struct incoming_owner *owner)
 {
 	struct incoming *incoming = calloc(1, sizeof(*incoming));
 
