@@ -78,11 +78,12 @@ static const struct command commands[] = {
 	 "  5  cancelled\n" VM_TEXT, command_migrate},
 	{"receive", "--listen URI [--map WHAT=HERE]... [--name NAME] [--control PATH]\n"
 	 "       [--serial WHERE] [--sandbox MODE] [--dirty-tracking MODE] [--silence TIME] [--once]\n"
-	 "       [--insecure] [--tls DIR]", "wait for a VM that is moved here, and run it",
+	 "       [--only-mapped] [--insecure] [--tls DIR]", "wait for a VM that is moved here, and run it",
 	 "The VM's configuration comes with it. What is this host's can be mapped:\n"
 	 "  --map disk0=PATH, --map net0=TAP|passt, --map serial=WHERE,\n"
 	 "  --map kernel=PATH, --map initrd=PATH (read again when the VM is reset)\n"
-	 "What is not mapped keeps the path that the source used.\n"
+	 "What is not mapped keeps the path that the source used; with --only-mapped it\n"
+	 "is refused.\n"
 	 "  --listen URI   tcp:ADDRESS:PORT (port 0: any) or unix:PATH\n"
 	 "  --name NAME    the VM's name here (default: as at the source)\n"
 	 "  --serial WHERE the same as --map serial=WHERE\n"

@@ -271,6 +271,8 @@ static bool set_flag(struct receive *receive, const char *key)
 {
 	if (!strcmp(key, "once"))
 		receive->once = true;
+	else if (!strcmp(key, "only-mapped"))
+		receive->map.only = true;
 	else if (!strcmp(key, "insecure"))
 		receive->insecure = true;
 	else if (!strcmp(key, "verbose") || !strcmp(key, "quiet"))

@@ -102,7 +102,7 @@ _tern_receive()
 		;;
 	--name) ;;
 	*)
-		mapfile -t COMPREPLY < <(compgen -W "--listen --map --name --control --serial --sandbox --dirty-tracking --silence
+		mapfile -t COMPREPLY < <(compgen -W "--listen --map --only-mapped --name --control --serial --sandbox --dirty-tracking --silence
 			--once --insecure --tls --verbose --quiet" -- "$cur")
 		;;
 	esac

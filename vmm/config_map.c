@@ -3,6 +3,7 @@
 #include "vmm/config_map.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,18 +148,54 @@ int config_map_add(struct config_map *map, const char *entry)
 	return 0;
 }
 
+static bool is_mapped(const struct config_map *map, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (unsigned int i = 0; i < map->n; i++)
+		if (!strncmp(map->entry[i], key, len) && map->entry[i][len] == '=')
+			return true;
+	return false;
+}
+
+static int need(const struct config_map *map, const char *key, unsigned int index)
+{
+	char name[24];
+
+	if (index == UINT_MAX)
+		snprintf(name, sizeof(name), "%s", key);
+	else
+		snprintf(name, sizeof(name), "%s%u", key, index);
+	if (is_mapped(map, name))
+		return 0;
+	return fail(-EINVAL,
+		    "map: %s is not mapped here, and nothing is opened at the source's word", name);
+}
+
+/* Everything that names something of a host. */
+static int check_only(const struct config_map *map, const struct config *config)
+{
+	int error = need(map, "kernel", UINT_MAX);
+
+	if (!error && config->initrd)
+		error = need(map, "initrd", UINT_MAX);
+	for (unsigned int i = 0; i < config->ndisks && !error; i++)
+		error = need(map, "disk", i);
+	for (unsigned int i = 0; i < config->nnets && !error; i++)
+		if (config->net[i].kind == NET_TAP)
+			error = need(map, "net", i);
+	return error;
+}
+
 int config_map_apply(const struct config_map *map, struct config *config)
 {
 	enum config_serial serial = config->serial;
-	bool mapped = false;
-	int error = 0;
+	int error = map->only ? check_only(map, config) : 0;
 
-	for (unsigned int i = 0; i < map->n && !error; i++) {
+	for (unsigned int i = 0; i < map->n && !error; i++)
 		error = apply_entry(map->entry[i], config);
-		mapped |= !strncmp(map->entry[i], "serial=", 7);
-	}
-	/* A file that is read harms little; one that is written at a peer's word may be any. */
-	if (!error && serial == SERIAL_FILE && !mapped)
+	/* It would be written, whatever it is. */
+	if (!error && serial == SERIAL_FILE && !is_mapped(map, "serial"))
 		error = fail(-EINVAL,
 			     "map: the source writes the serial port to %.200s: say where here "
 			     "(--map serial=...)",

@@ -2,7 +2,7 @@
 /*
  * The host's means for a VM that comes from elsewhere: what a user says here about its disks, networks and serial port, laid
  * over the configuration that was received. Nothing that the guest can observe can be changed so. What is not mapped keeps
- * the path that the source used, as a hint.
+ * the path that the source used, as a hint, unless the map says that it is to be all there is.
  */
 #ifndef VMM_CONFIG_MAP_H
 #define VMM_CONFIG_MAP_H
@@ -16,6 +16,7 @@ struct config_map {
 	char *entry[CONFIG_MAP_MAX]; /* "disk0=PATH", as given */
 	char *name;		     /* NULL: the source's */
 	char *control_path;	     /* NULL: the default */
+	bool only; /* what is not mapped is refused: no file is opened at a source's word */
 	enum config_sandbox sandbox;
 	struct dirty_request dirty;
 };

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who asks for a migration and watches it: a client made for QEMU, `tern migrate` on a terminal, a target that is told to end."""
 
+import contextlib
 import json
 import os
 import re
@@ -94,14 +95,14 @@ def test_on_a_terminal(host, run, receive):
     vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
     vm.expect(r"^guest: report")
     target = receive()
-    terminal = Terminal(host, "migrate", vm.name, target.uri, "--bandwidth", "4M")
-    terminal.expect(b"round 0: ")
-    terminal.process.send_signal(signal.SIGINT)
-    assert terminal.wait() == QUIT, terminal.output
-    text = terminal.output.decode()
-    assert f"{vm.name}: cancelled: it runs on here" in text, text
-    lines = [re.sub(r"\x1b\[K", "", part) for line in text.split("\n") for part in line.split("\r")]
-    assert all(len(line) < 80 for line in lines if line.startswith("round")), lines
+    with contextlib.closing(Terminal(host, "migrate", vm.name, target.uri, "--bandwidth", "4M")) as terminal:
+        terminal.expect(b"round 0: ")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.wait() == QUIT, terminal.output
+        text = terminal.output.decode()
+        assert f"{vm.name}: cancelled: it runs on here" in text, text
+        lines = [re.sub(r"\x1b\[K", "", part) for line in text.split("\n") for part in line.split("\r")]
+        assert all(len(line) < 80 for line in lines if line.startswith("round")), lines
     vm.expect(r"^guest: report", after=len(vm.lines) + 1)
 
 
@@ -153,6 +154,44 @@ def test_file_is_written_only_where_somebody_says_so(host, run, receive):
     target = receive("--serial", "stdio", name="t2")
     assert host.command("migrate", vm.name, target.uri).returncode == OK
     target.expect(r"^guest: report")
+
+
+def test_only_mapped(host, run, receive):
+    """Nothing is opened because a source named it."""
+    image = host.image("disk.img", 1 << 20)
+    vm = run("--disk", f"path={image}", cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    target = receive("--only-mapped", "--map", f"kernel={host.guest}")
+    result = host.command("migrate", vm.name, target.uri)
+    assert result.returncode == FAILED and "disk0 is not mapped" in result.stdout, result
+    target = receive("--only-mapped", "--map", f"kernel={host.guest}", "--map", f"disk0={image}", name="t2")
+    assert host.command("migrate", vm.name, target.uri).returncode == OK
+    target.expect(r"^guest: report")
+
+
+class ReceivingTerminal(Terminal):
+    """`tern receive` with the guest's console on a terminal."""
+
+    def uri(self):
+        at = self.expect(b"listening at ")
+        self.expect(b"\n", after=at)
+        return self.output[at:].split()[2].decode()
+
+
+def test_console_comes_to_the_terminal(host, run):
+    """Cooked until the VM is here, then the guest's; Ctrl-A x ends the VM and puts the terminal back."""
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    words = ("receive", "--listen", "tcp:127.0.0.1:0", "--name", "t1")
+    with contextlib.closing(ReceivingTerminal(host, *words)) as terminal:
+        uri = terminal.uri()
+        assert not terminal.raw()
+        assert host.command("migrate", vm.name, uri).returncode == OK
+        terminal.expect(b"guest: report")
+        assert terminal.raw()
+        terminal.type(b"\x01x")
+        assert terminal.wait() == QUIT, terminal.output
+        terminal.expect_restored()
 
 
 def test_paths_mean_the_same_elsewhere(host, run, receive):

@@ -429,6 +429,30 @@ static void test_map_refuses(void)
 	config_map_fini(&map);
 }
 
+/* With `only`, each thing of this host must have been named here. */
+static void test_map_only(void)
+{
+	static const char *const needed[] = {"kernel=/k", "initrd=/i", "disk0=/x", "disk1=/y",
+					     "net0=tap9"};
+	struct config_map map;
+	struct config config;
+
+	/* The last round leaves none out. */
+	for (size_t left_out = 0; left_out <= G_N_ELEMENTS(needed); left_out++) {
+		config_map_init(&map);
+		map.only = true;
+		for (size_t i = 0; i < G_N_ELEMENTS(needed); i++)
+			if (i != left_out)
+				g_assert_cmpint(config_map_add(&map, needed[i]), ==, 0);
+		make(&config);
+		set(&config, "initrd", "/boot/initrd");
+		g_assert_cmpint(config_map_apply(&map, &config), ==,
+				left_out < G_N_ELEMENTS(needed) ? -EINVAL : 0);
+		config_fini(&config);
+		config_map_fini(&map);
+	}
+}
+
 static void test_map_host(void)
 {
 	struct config_map map;
@@ -461,6 +485,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/config-wire/cannot-travel", test_cannot_travel);
 	g_test_add_func("/config-map/apply", test_map);
 	g_test_add_func("/config-map/refuses", test_map_refuses);
+	g_test_add_func("/config-map/only", test_map_only);
 	g_test_add_func("/config-map/host", test_map_host);
 	return g_test_run();
 }
