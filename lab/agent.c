@@ -23,8 +23,9 @@
  * Before it listens it brings up the other CPUs, for x86-64 hosts start with one (maxcpus=1 in lab.py): where several CPUs
  * run under QEMU before 8.1, one of them may go on from a translation of code that another has just patched, and Linux
  * dies of a breakpoint that nobody knows. So what switches code on and off (static keys) does it while one CPU runs.
- * The last of it is KVM's own hook in the scheduler, which comes with the first VM and would go with the last: the agent
- * keeps a VM of its own, which nobody runs.
+ * Two of KVM's keys change later: its hook in the scheduler comes with the first VM and goes with the last, and a check
+ * of local APICs is in force while any vCPU has not switched on its own. The agent keeps a VM with a vCPU that nobody
+ * runs, and so both of them on.
  *
  * The lab host is one user's own toy on a loopback port; the token only keeps neighbours from reaching the wrong one.
  */
@@ -462,10 +463,11 @@ static int listen_on(uint16_t port)
 static void keep_vm(void)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
 
-	/* Close-on-exec, and open until the host ends. */
-	if (kvm >= 0)
-		ioctl(kvm, KVM_CREATE_VM, 0);
+	/* Close-on-exec, and open until the host ends. arm64 has no such controller, nor the second key. */
+	if (vm >= 0 && ioctl(vm, KVM_CREATE_IRQCHIP, 0) == 0)
+		ioctl(vm, KVM_CREATE_VCPU, 0);
 }
 
 static void start_cpus(void)

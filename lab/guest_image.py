@@ -27,7 +27,7 @@ MODULES = {
 }
 COMMON_MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "virtio_balloon", "evdev", "crc32c_generic",
                   "ext4"]
-TOOLS = ("memstress", "cpudump", "disk-check", "powerkey", "vectors")
+TOOLS = ("memstress", "cpudump", "disk-check", "disk-zero", "powerkey", "vectors")
 FOLDERS = ("proc", "sys", "dev", "tmp", "run", "etc", "root", "sysroot", "mnt", "usr/bin", "usr/sbin", "sbin")
 PASSWD = "root:x:0:0:root:/root:/bin/sh\n"
 

@@ -2,14 +2,18 @@
 /*
  * disk-check DEVICE [MIB [AT_MIB [SEED]]]: overwrites a part of a disk with numbers made from a seed, past the page cache,
  * flushes, reads it back, also past it, and compares. Ends with "disk-check: ok" and 0, or says which block is wrong.
+ *
+ * disk-zero DEVICE MIB [AT_MIB]: asks the disk for zeroes, without sending any.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -88,5 +92,25 @@ int diskcheck_main(int argc, char **argv)
 		return 1;
 	close(fd);
 	printf("disk-check: ok\n");
+	return 0;
+}
+
+int diskzero_main(int argc, char **argv)
+{
+	uint64_t range[2];
+	int fd;
+
+	if (argc < 3 || argc > 4) {
+		fprintf(stderr, "usage: disk-zero DEVICE MIB [AT_MIB]\n");
+		return 2;
+	}
+	range[0] = argc > 3 ? strtoull(argv[3], NULL, 10) << 20 : 0;
+	range[1] = strtoull(argv[2], NULL, 10) << 20;
+	fd = open(argv[1], O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, BLKZEROOUT, range) < 0 || fsync(fd) < 0) {
+		printf("disk-zero: %s: %s\n", argv[1], strerror(errno));
+		return 1;
+	}
+	close(fd);
 	return 0;
 }

@@ -9,8 +9,8 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } tools[] = {
-	{"memstress", memstress_main}, {"cpudump", cpudump_main}, {"disk-check", diskcheck_main},
-	{"powerkey", powerkey_main},   {"vectors", vectors_main},
+	{"memstress", memstress_main}, {"cpudump", cpudump_main},   {"disk-check", diskcheck_main},
+	{"disk-zero", diskzero_main},  {"powerkey", powerkey_main}, {"vectors", vectors_main},
 };
 
 int main(int argc, char **argv)

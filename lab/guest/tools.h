@@ -12,6 +12,8 @@ int memstress_main(int argc, char **argv);
 int cpudump_main(int argc, char **argv);
 /* disk-check: whether a disk keeps what was written. */
 int diskcheck_main(int argc, char **argv);
+/* disk-zero: has a disk make a part of itself zero. */
+int diskzero_main(int argc, char **argv);
 /* powerkey: runs a command when the power button is pressed. */
 int powerkey_main(int argc, char **argv);
 /* vectors: whether vector registers keep what was put into them. */

@@ -48,7 +48,7 @@ def test_discard_and_zeroes(vm, lab, images):
     before = int(lab.run(f"stat -c %b {images}/data.img").stdout)
     guest = vm(disks=[f"path={images}/data.img"])
     guest.sh("blkdiscard -o 0 -l 4194304 /dev/vda")
-    guest.sh("blkdiscard -z -o 4194304 -l 2097152 /dev/vda")
+    guest.sh("disk-zero /dev/vda 2 4")
     assert guest.sh("dd if=/dev/vda bs=1M skip=4 count=2 iflag=direct 2>/dev/null | tr -d '\\0' | wc -c").strip() == "0"
     guest.start("guest-poweroff")
     assert guest.wait() == 0
