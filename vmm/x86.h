@@ -17,7 +17,7 @@
 /*
  * Guest physical memory:
  *	0 .. 640 KiB		RAM; boot data below X86_BOOT_END until the kernel has taken it over
- *	640 KiB .. 1 MiB	RAM that the memory map calls reserved: ACPI tables, the VM generation ID
+ *	640 KiB .. 1 MiB	RAM that the memory map calls reserved: ACPI tables, the VM generation ID, the reset vector
  *	1 MiB .. 3 GiB		RAM
  *	3 GiB .. 4 GiB		32-bit BARs, ECAM, interrupt controllers, KVM's own pages
  *	4 GiB ..		RAM, then, at the next multiple of its size, the window for 64-bit BARs
@@ -25,7 +25,8 @@
 #define X86_LOW_RAM_END	 0x0009fc00ULL
 #define X86_VMGENID	 0x000a0000ULL /* a page of its own: the guest maps it */
 #define X86_ACPI	 0x000e0000ULL /* RSDP first: where legacy code looks for it, too */
-#define X86_ACPI_END	 0x00100000ULL
+#define X86_ACPI_END	 0x000ff000ULL
+#define X86_RESET_VECTOR 0x000ffff0ULL /* F000:FFF0, where firmware begins */
 #define X86_HIGH_RAM	 0x00100000ULL
 #define X86_HOLE	 0xc0000000ULL
 #define X86_MMIO32	 0xc0000000ULL

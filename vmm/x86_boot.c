@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "devices/power.h"
 
 #define CR0_PE	 (1ULL << 0)
 #define CR0_ET	 (1ULL << 4)
@@ -32,12 +33,34 @@
 #define DESCRIPTOR_DATA	  0x00cf93000000ffffULL
 #define DESCRIPTOR_TSS	  0x00008b0000000067ULL
 
+/*
+ * Code for the reset vector, in 16 bits. Where ACPI is of the hardware-reduced kind Linux restarts by EFI, which is not
+ * there, and then by a jump to the firmware in real mode; the FADT's reset register it passes over.
+ */
+static int write_reset_vector(struct ram *ram)
+{
+	const uint16_t port = X86_PORT_POWER + POWER_RESET;
+	/* clang-format off */
+	const uint8_t code[] = {
+		0xba, port & 0xff, port >> 8,	/* mov dx, port */
+		0xb0, POWER_RESET_VALUE,	/* mov al, value */
+		0xee,				/* out dx, al */
+		0xf4,				/* halt: hlt */
+		0xeb, 0xfd,			/* jmp halt */
+	};
+	/* clang-format on */
+
+	return ram_write(ram, X86_RESET_VECTOR, code, sizeof(code));
+}
+
 int x86_boot_load(struct x86_boot *boot, struct ram *ram, struct x86_entry *entry)
 {
 	uint8_t magic[4], boot_magic[4];
 	int error;
 
-	error = image_read(&boot->kernel, 0, magic, sizeof(magic));
+	error = write_reset_vector(ram);
+	if (!error)
+		error = image_read(&boot->kernel, 0, magic, sizeof(magic));
 	if (error)
 		return error;
 	if (!memcmp(magic, "\177ELF", 4))

@@ -27,7 +27,7 @@ def test_pause_and_resume(vm):
     assert guest.status()["status"] == "running"
     guest.expect(r"memstress: passes=\d+ writes=\d+ errors=0")
     guest.start("killall memstress")
-    assert "errors=0" in guest.expect(r"memstress: end .*")[0]
+    assert "errors=0" in guest.expect(r"memstress: end .*\n")[0]
 
 
 def test_many_pauses(vm):
@@ -42,7 +42,7 @@ def test_many_pauses(vm):
         with_qmp.command("cont")
     guest.expect(r"memstress: passes=\d+ writes=\d+ errors=0")
     guest.start("killall memstress")
-    assert "errors=0" in guest.expect(r"memstress: end .*")[0]
+    assert "errors=0" in guest.expect(r"memstress: end .*\n")[0]
     assert "disk failed" not in guest.console
 
 

@@ -329,6 +329,8 @@ static void test_bzimage(struct fixture *f, gconstpointer data)
 	g_assert_cmpuint(zp[0x1e8], ==, f->boot.map.n);
 	g_assert_cmphex(get_le64(zp + 0x2d0), ==, 0);
 	g_assert_cmphex(get_le64(zp + 0x2d0 + 8), ==, X86_LOW_RAM_END);
+	/* A jump to where firmware begins resets the machine: mov dx, 0x602; mov al, 1; out dx, al; hlt. */
+	g_assert_cmpmem(ram_ptr(f->ram, 0xffff0, 7), 7, "\xba\x02\x06\xb0\x01\xee\xf4", 7);
 	/* The page tables map the first 4 GiB to themselves. */
 	g_assert_cmphex(get_le64(ram_ptr(f->ram, X86_BOOT_PAGETABLES + 0x2000 + 8 * 2047, 8)), ==,
 			0xffe00083);
