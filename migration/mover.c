@@ -272,7 +272,7 @@ static int fail_to_begin(struct mover *mover)
 }
 
 /* What needs a path or an address, before the sandbox closes. */
-static int open_ends(struct mover *mover, struct mover_request *request, int *file)
+static int open_ends(struct mover *mover, struct mover_request *request, struct saver_file *file)
 {
 	int error;
 
@@ -305,7 +305,7 @@ int mover_main(const void *bytes, size_t len, const int ends[2], const struct sa
 			      .ram_fd = -1,
 			      .wake_fd = -1,
 			      .answer_fds = {-1, -1, -1}};
-	int file = -1;
+	struct saver_file file = {-1, -1};
 
 	if (len != sizeof(request))
 		return 2;
@@ -324,6 +324,6 @@ int mover_main(const void *bytes, size_t len, const int ends[2], const struct sa
 	if (sandbox_enter(sandbox, SANDBOX_MOVER) || take_start(&mover))
 		return 2;
 	if (request.role == MOVER_SAVER)
-		return saver_run(&mover, file, request.after, request.paused);
+		return saver_run(&mover, &file, request.after, request.paused);
 	return request.role == MOVER_SOURCE ? source_run(&mover) : target_run(&mover);
 }

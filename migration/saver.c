@@ -38,7 +38,7 @@
 
 struct saver {
 	struct mover *mover;
-	int fd;
+	struct saver_file file;
 	enum save_after after;
 	struct ram ram; /* as the mover has it mapped */
 	struct snapshot_writer *writer;
@@ -51,12 +51,30 @@ struct saver {
 	struct policy_history history;
 };
 
-int saver_open_file(const char *path, int *fd)
+/* The directory that names the file; -1 where it cannot be read: then its name may be lost with the host's power. */
+static int open_parent(const char *path)
+{
+	char parent[MOVER_PATH_MAX + 1];
+	const char *slash = strrchr(path, '/');
+	const size_t len = slash ? (size_t)(slash - path) + 1 : 0;
+
+	memcpy(parent, path, len);
+	parent[len] = '\0';
+	return open(len ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int saver_open_file(const char *path, struct saver_file *file)
 {
 	/* Over a limit on files' sizes is an error like a full disk. */
 	signal(SIGXFSZ, SIG_IGN);
-	*fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600);
-	return *fd < 0 ? fail(-errno, "save: %s: %s", path, strerror(errno)) : 0;
+	*file = (struct saver_file){
+		.fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY, 0600),
+		.parent_fd = -1,
+	};
+	if (file->fd < 0)
+		return fail(-errno, "save: %s: %s", path, strerror(errno));
+	file->parent_fd = open_parent(path);
+	return 0;
 }
 
 /* ---- The VMM, between two windows ---- */
@@ -359,7 +377,7 @@ static int stage_describe(struct saver *saver)
 	}
 	if (ram->npages != mover->npages)
 		return fail(-EPROTO, "save: the VMM's memory");
-	error = snapshot_writer_new(&saver->writer, saver->fd, mover->path, ram,
+	error = snapshot_writer_new(&saver->writer, saver->file.fd, mover->path, ram,
 				    "Tern " TERN_VERSION);
 	if (!error)
 		error = snapshot_write_part(saver->writer, SNAPSHOT_CONFIG, config.config,
@@ -419,7 +437,15 @@ static int stage_run_on(struct saver *saver)
 
 static int stage_seal(struct saver *saver)
 {
-	return snapshot_writer_finish(saver->writer);
+	int error = snapshot_writer_finish(saver->writer);
+
+	if (error || saver->file.parent_fd < 0)
+		return error;
+	/* EINVAL: a file system whose directories cannot be synced. */
+	if (fdatasync(saver->file.parent_fd) < 0 && errno != EINVAL)
+		return fail(-errno, "save: the directory of %s: %s", saver->mover->path,
+			    strerror(errno));
+	return 0;
 }
 
 /* What becomes of a VM that was not saved live. */
@@ -447,10 +473,13 @@ static const struct stage {
 	{"run on", stage_run_on},	 {"seal", stage_seal},	 {"after", stage_after},
 };
 
-int saver_run(struct mover *mover, int fd, enum save_after after, bool paused)
+int saver_run(struct mover *mover, const struct saver_file *file, enum save_after after,
+	      bool paused)
 {
-	struct saver saver = {
-		.mover = mover, .fd = fd, .after = after, .live = after == SAVE_RUN_ON && !paused};
+	struct saver saver = {.mover = mover,
+			      .file = *file,
+			      .after = after,
+			      .live = after == SAVE_RUN_ON && !paused};
 	struct link_message over = {.op = LINK_OVER};
 	int error = 0;
 
@@ -473,6 +502,7 @@ int saver_run(struct mover *mover, int fd, enum save_after after, bool paused)
 	over.progress = mover->progress;
 	error = mover_note(mover, &over);
 	snapshot_writer_free(saver.writer);
-	close(fd);
+	close_fd(&saver.file.fd);
+	close_fd(&saver.file.parent_fd);
 	return error ? 1 : 0;
 }

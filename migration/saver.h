@@ -5,9 +5,14 @@
 
 #include "migration/mover.h"
 
+struct saver_file {
+	int fd, parent_fd;
+};
+
 /* Creates the file, which must not be there. Before the sandbox closes. -errno, logged. */
-int saver_open_file(const char *path, int *fd) must_check;
-/* paused: the VM is now, and stays so. Takes fd over. Returns an exit status. */
-int saver_run(struct mover *mover, int fd, enum save_after after, bool paused);
+int saver_open_file(const char *path, struct saver_file *file) must_check;
+/* paused: the VM is now, and stays so. Takes the file over. Returns an exit status. */
+int saver_run(struct mover *mover, const struct saver_file *file, enum save_after after,
+	      bool paused);
 
 #endif

@@ -14,6 +14,7 @@ import time
 
 import pytest
 from guestline import last
+from qmp import QmpError
 
 OK, FAILED, INPUT, QUIT, CANCELLED = 0, 1, 2, 5, 5
 LOAD = "mode=dirty wset=16M rate=20000 seconds=0 report=200ms"
@@ -269,7 +270,7 @@ def test_cancelled(host, loaded, files):
         begin = time.monotonic()
         qmp.command("query-status")
         assert time.monotonic() - begin < 1
-        with pytest.raises(Exception, match="in progress"):
+        with pytest.raises(QmpError, match="in progress"):
             qmp.command("x-tern-save", path=path + "2")
     asked.send_signal(signal.SIGINT)
     output, _ = asked.communicate(timeout=20)
@@ -337,6 +338,11 @@ def test_names_and_words(host, loaded, files):
         assert host.command("restore", *arguments).returncode == INPUT
     vm = loaded()
     path = os.path.join(files, "a")
+    with vm.qmp() as qmp:
+        for wrong, why in (({"path": path, "then": "sleep"}, "one of run-on, pause and quit"), ({"path": ""}, "a path of 1 to"),
+                           ({"path": "x" * 3000}, "a path of 1 to"), ({}, "path")):  # fmt: skip
+            with pytest.raises(QmpError, match=why):
+                qmp.command("x-tern-save", **wrong)
     saved(host, path)
     # The name is in use: by the VM that was saved.
     said = host.command("restore", path)
