@@ -148,7 +148,7 @@ int address_connect(const struct address *address, int timeout_ms, int *out)
 int address_listen(struct address *address, int *out)
 {
 	char text[ADDRESS_TEXT_BYTES];
-	int one = 1, probe, answer;
+	int one = 1, probe = -1, answer;
 	AUTO_FD fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	address_text(address, text);

@@ -11,7 +11,8 @@
 #define GREETING_US	5000000
 #define GREETING_MIN_US 200000
 
-void greetings_init(struct greetings *greetings, int listen_fd, struct tls *tls, uint32_t silence_us)
+void greetings_init(struct greetings *greetings, int listen_fd, struct tls *tls,
+		    uint32_t silence_us)
 {
 	*greetings =
 		(struct greetings){.listen_fd = listen_fd, .tls = tls, .silence_us = silence_us};

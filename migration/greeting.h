@@ -24,8 +24,8 @@ struct greeting {
 };
 
 struct greetings {
-	int listen_fd;	  /* not owned */
-	struct tls *tls;  /* NULL: plain; not owned */
+	int listen_fd;	 /* not owned */
+	struct tls *tls; /* NULL: plain; not owned */
 	uint32_t silence_us;
 	struct greeting greeting[GREETINGS_MAX];
 	/*

@@ -66,17 +66,26 @@ static int build(struct incoming *incoming, const uint8_t *head, size_t len)
 	return error;
 }
 
+/* What a mover left in the mailbox, where it can no longer change it. The caller's; NULL: no memory. */
+static uint8_t *copy_out(const struct incoming *incoming, uint64_t len)
+{
+	uint8_t *copy = malloc(len ? len : 1);
+
+	if (copy)
+		memcpy(copy, incoming->mailbox, len);
+	return copy;
+}
+
 static int serve_build(struct incoming *incoming, struct link_message *message)
 {
-	AUTO_FREE uint8_t *head = NULL;
+	bool in_place = message->value <= WIRE_HEAD_MAX && !incoming->machine;
+	AUTO_FREE uint8_t *head = copy_out(incoming, in_place ? message->value : 0);
 	int error;
 
-	if (message->value > WIRE_HEAD_MAX || incoming->machine)
+	if (!in_place)
 		return fail(-EPROTO, "migration: a configuration out of place");
-	head = malloc(message->value ? message->value : 1);
 	if (!head)
 		return fail(-ENOMEM, "migration: no memory");
-	memcpy(head, incoming->mailbox, message->value);
 	error = build(incoming, head, message->value);
 	if (!error)
 		message->value = machine_ram(incoming->machine)->npages;
@@ -86,16 +95,15 @@ static int serve_build(struct incoming *incoming, struct link_message *message)
 
 static int serve_load(struct incoming *incoming, struct link_message *message)
 {
-	AUTO_FREE uint8_t *state = NULL;
+	bool in_place = incoming->machine && message->value <= LINK_MAILBOX_BYTES;
 	uint64_t begin = now_us();
+	AUTO_FREE uint8_t *state = copy_out(incoming, in_place ? message->value : 0);
 	int error;
 
-	if (!incoming->machine || message->value > LINK_MAILBOX_BYTES)
+	if (!in_place)
 		return fail(-EPROTO, "migration: state out of place");
-	state = malloc(message->value ? message->value : 1);
 	if (!state)
 		return fail(-ENOMEM, "migration: no memory for the machine's state");
-	memcpy(state, incoming->mailbox, message->value);
 	error = machine_load(incoming->machine, state, message->value, CLOCK_MIGRATE);
 	message->value = now_us() - begin;
 	return error;

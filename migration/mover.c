@@ -156,7 +156,7 @@ static int wait_once(struct mover *mover, int timeout_ms)
 	};
 	unsigned int nfds = 3;
 	uint64_t count;
-	int error = 0;
+	int error;
 
 	if (mover->connected) {
 		int due = control_timeout_ms(&mover->control);
@@ -169,8 +169,9 @@ static int wait_once(struct mover *mover, int timeout_ms)
 		fds[nfds++] = (struct pollfd){.fd = mover->accept_fd[i], .events = POLLIN};
 	if (poll(fds, nfds, timeout_ms) < 0 && errno != EINTR)
 		return fail(-errno, "migration: poll: %s", strerror(errno));
+	/* The count does not matter: conditions are looked at anyhow. */
 	if (fds[1].revents && read(mover->wake_fd, &count, sizeof(count)) < 0)
-		error = 0; /* somebody has read it: the condition is looked at anyhow */
+		log_debug("migration: a wake-up without a cause");
 	error = take_link(mover);
 	if (!error && mover->on_accept)
 		error = mover->on_accept(mover);

@@ -173,7 +173,8 @@ static int refuse_peer(const struct tls_session *session)
 	gnutls_datum_t text;
 	int error;
 
-	if (api->gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) < 0)
+	if (api->gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) <
+	    0)
 		return fail(-EACCES, "tls: the peer's certificate is not accepted");
 	error = fail(-EACCES, "tls: the peer's certificate is not accepted: %s", text.data);
 	(*api->gnutls_free)(text.data);
