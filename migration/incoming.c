@@ -79,14 +79,15 @@ static uint8_t *copy_out(const struct incoming *incoming, uint64_t len)
 static int serve_build(struct incoming *incoming, struct link_message *message)
 {
 	bool in_place = message->value <= WIRE_HEAD_MAX && !incoming->machine;
-	AUTO_FREE uint8_t *head = copy_out(incoming, in_place ? message->value : 0);
+	uint8_t *head;
 	int error;
 
 	if (!in_place)
 		return fail(-EPROTO, "migration: a configuration out of place");
-	if (!head)
-		return fail(-ENOMEM, "migration: no memory");
-	error = build(incoming, head, message->value);
+	head = copy_out(incoming, message->value);
+	error = head ? build(incoming, head, message->value)
+		     : fail(-ENOMEM, "migration: no memory for a configuration");
+	free(head);
 	if (!error)
 		message->value = machine_ram(incoming->machine)->npages;
 	message->text[0] = '\0';
@@ -97,14 +98,15 @@ static int serve_load(struct incoming *incoming, struct link_message *message)
 {
 	bool in_place = incoming->machine && message->value <= LINK_MAILBOX_BYTES;
 	uint64_t begin = now_us();
-	AUTO_FREE uint8_t *state = copy_out(incoming, in_place ? message->value : 0);
+	uint8_t *state;
 	int error;
 
 	if (!in_place)
 		return fail(-EPROTO, "migration: state out of place");
-	if (!state)
-		return fail(-ENOMEM, "migration: no memory for the machine's state");
-	error = machine_load(incoming->machine, state, message->value, CLOCK_MIGRATE);
+	state = copy_out(incoming, message->value);
+	error = state ? machine_load(incoming->machine, state, message->value, CLOCK_MIGRATE)
+		      : fail(-ENOMEM, "migration: no memory for the machine's state");
+	free(state);
 	message->value = now_us() - begin;
 	return error;
 }

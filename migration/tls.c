@@ -57,14 +57,17 @@ struct tls_session {
 
 static int load_library(struct tls *tls)
 {
+	void *at;
+
 	tls->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	if (!tls->library)
 		return fail(-ENOTSUP, "tls: %s", dlerror());
 /* clang-format off */
 #define LOOK_UP(name)								\
-	*(void **)&tls->api.name = dlsym(tls->library, #name);			\
-	if (!tls->api.name)							\
-		return fail(-ENOTSUP, "tls: %s lacks %s", LIBRARY, #name);
+	at = dlsym(tls->library, #name);					\
+	if (!at)								\
+		return fail(-ENOTSUP, "tls: %s lacks %s", LIBRARY, #name);	\
+	memcpy(&tls->api.name, &at, sizeof(at));
 	/* clang-format on */
 	FUNCTIONS(LOOK_UP)
 	return 0;
