@@ -54,7 +54,7 @@ live: $(B)/tern $(LIVE_NEEDS)
 
 live-san: $(B)/tern-san/tern $(LIVE_NEEDS)
 	@mkdir -p $(B)/tern-san/guest && cp $(B)/guest/guest.elf $(B)/tern-san/guest/
-	TERN_BUILD=$(B)/tern-san TERN_SANITIZED=1 $(PYTHON) -m pytest -q $(addprefix tests/live/test_,machine.py control.py stress.py)
+	TERN_BUILD=$(B)/tern-san TERN_SANITIZED=1 $(PYTHON) -m pytest -q $(addprefix tests/live/test_,machine.py control.py stress.py snapshot.py)
 
 $(B)/tern-san/tern: cli/main.c $(B)/libtern-san.a
 	@mkdir -p $(@D)

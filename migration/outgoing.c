@@ -270,7 +270,7 @@ static int serve_disks(struct outgoing *outgoing, struct link_message *message)
 		return fail(-EPROTO, "migration: the disks of a VM that runs");
 	buf_init(&disks, LINK_MAILBOX_BYTES);
 	error = machine_save_disks(outgoing->machine, message->value, &disks);
-	if (!error)
+	if (!error && disks.len)
 		memcpy(outgoing->mailbox, disks.bytes, disks.len);
 	message->value = disks.len;
 	buf_fini(&disks);
