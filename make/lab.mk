@@ -28,3 +28,10 @@ lab-full:
 
 demo:
 	lab/demo --arch $(ARCH)
+
+# A VM moves while it works; a dozen seconds.
+.PHONY: demo-move
+demo-move:
+	./install-deps build
+	$(MAKE) all guest
+	lab/demo-move
