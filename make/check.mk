@@ -18,6 +18,7 @@ check:
 
 check-full: check
 	TERN_BUILD=$(B) TERN_FAULTS=2000 $(PYTHON) -m pytest -q tests/live/test_faults.py
+	$(PYTHON) tests/live/mutants.py
 	$(MAKE) fuzz FUZZ_SECONDS=300
 	$(MAKE) lab-full
 	$(MAKE) kernel-full

@@ -40,7 +40,7 @@ STANDSTILL_S = 3 * SILENCE_S + 2 * SILENCE_S + 3.0
 SETTLE_S = 30.0
 # Longer than an end that is in doubt needs to ask, and to be answered, if there is anybody.
 OPERATOR_S = 4 * SILENCE_S + 1.0
-LOAD = f"mode=dirty wset=4M rate=5000 seconds=0 report=1000ms token=serial,disk token_ms={TOKEN_MS}"
+LOAD = f"mode=dirty wset=4M rate=5000 words=512 seconds=0 report=1000ms token=serial,disk token_ms={TOKEN_MS}"
 PARAMETERS = {"x_tern_silence": int(SILENCE_S * 1000), "max_bandwidth": 48 << 20, "x_tern_downtime_us": 100000}
 USUAL_BYTES = 5 << 20  # of the source in all
 
@@ -260,7 +260,8 @@ class Trial:
             held = [row for row in relay.connections if row.is_data] if choose.random() < 0.5 else []
             relay.hold(choose.choice(held) if held else connection, choose.choice((0.02, 0.1, 0.3, 2 * SILENCE_S)))
         elif kind == "bit flip":
-            relay.flip(self.fault.side)
+            bodies = self.fault.side == SOURCE and self.fault.stage in ("round 0", "rounds", "state")
+            relay.flip(self.fault.side, bodies and choose.random() < 0.6)
         else:
             self.strike(kind)
 
@@ -386,6 +387,8 @@ class Trial:
             self.resolve(self.source_name, "own")
             return self.source
         if target == "doubt":
+            if not vmm_killed or self.killed[0] == TARGET:
+                raise Wrong("the source gave the VM up without an answer")
             self.resolve(self.target_name, "own")
             return self.target
         if vmm_killed and self.killed[0] == SOURCE and not self.relay.seen[wire.READY]:
@@ -413,7 +416,9 @@ class Trial:
             raise Wrong(f"{runner.name} ended with {runner.process.poll()}")
 
     def check_words(self, runner):
-        """Each end that is left, or ended of itself, has said in a line what happened."""
+        """Each end that is left, or ended of itself, has said in a line what happened; and nothing that must not happen."""
+        if self.target.has_log("guest memory differs"):
+            raise Wrong("the target's memory was not the source's")
         if runner is self.source and not self.source.has_log(r"migration: failed, the VM (runs on|is here)|the VM stays"):
             raise Wrong("the source does not say what happened")
         if not self.target.alive() and self.killed and self.killed[0] == TARGET:
@@ -466,7 +471,8 @@ class Trial:
         self.begin()
         self.channels = 2 if self.fault.fault == "reorder" else self.random.choice((1, 1, 2, 3))
         with self.source.qmp() as qmp:
-            qmp.command("migrate-set-parameters", multifd_channels=self.channels, **PARAMETERS)
+            compare = {"x_tern_verify_ram": self.random.random() < 0.3}
+            qmp.command("migrate-set-parameters", multifd_channels=self.channels, **PARAMETERS, **compare)
             qmp.command("migrate", uri=self.relay.uri)
             self.movers = {SOURCE: self.source.mover(), TARGET: self.target.mover()}
         source, target = self.settle()
@@ -519,6 +525,8 @@ def try_fault(host, fault, number):
     if problems or os.environ.get("TERN_FAULTS_STORIES"):
         story = trial.story()
     trial.close()
+    if fault.fault == "bit flip" and trial.relay:
+        trial.injected = trial.relay.flipped
     return Result(fault, trial.injected, outcome, problems, story, time.monotonic() - begin)
 
 

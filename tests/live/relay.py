@@ -123,7 +123,9 @@ class Relay:
         self.swallow_until = 0  # they, too, are swallowed
         self.delay_until = 0
         self.chopped = False
-        self.flip_side = None  # a bit of what this side says next
+        self.flip_side = None  # a bit of what this side says next, or of the next body
+        self.flip_body = False
+        self.flipped = False
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.uri = f"tcp:127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
@@ -169,11 +171,11 @@ class Relay:
                 self.fired_at = time.monotonic()
         if fire and not self.trigger.after:
             self.act(self, connection)
-        self.send(connection, side, piece, writer)
+        self.send(connection, side, piece, writer, kind is None)
         if fire and self.trigger.after:
             self.act(self, connection)
 
-    def send(self, connection, side, piece, writer):
+    def send(self, connection, side, piece, writer, is_body):
         while not self.closed:
             until = max(self.delay_until, connection.held_until)
             left = until - time.monotonic()
@@ -183,8 +185,9 @@ class Relay:
         with self.lock:
             if connection.swallows:
                 return
-            if self.flip_side == side:
+            if self.flip_side == side and (is_body or not self.flip_body):
                 self.flip_side = None
+                self.flipped = True
                 changed = bytearray(piece)
                 at = self.random.randrange(len(changed) * 8)
                 changed[at // 8] ^= 1 << (at % 8)
@@ -236,8 +239,8 @@ class Relay:
     def chop(self):
         self.chopped = True
 
-    def flip(self, side):
-        self.flip_side = side
+    def flip(self, side, body=False):
+        self.flip_side, self.flip_body = side, body
 
     def close(self):
         self.closed = True

@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Tern broken on purpose, one line at a time, in what migration rests on: each must be found by the test that it names. What the
+tests do not find when it is broken, they do not test.
+
+usage: mutants.py [--only WORD]      builds in a copy of the tree; TERN_BUILD is the build that it starts from
+"""
+
+import argparse
+import collections
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COPIED = ("base", "kvm", "memory", "devices", "vmm", "migration", "cli", "make", "tests", "build", "Makefile", "VERSION")
+
+Mutant = collections.namedtuple("Mutant", "name file old new tests")
+
+
+def pytest(words):
+    return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/live/test_migration.py", "tests/live/test_faults.py", "-k", words]
+
+
+def faults(*rows):
+    """Some of each, from several seeds: what they do in detail follows from the seed."""
+    only = [word for row in rows for n in range(3) for word in ("--only", f"m{n}:{row}")]
+    return ["tests/live/faults.py", *only]
+
+
+MUTANTS = [
+    Mutant(
+        "pages are re-armed after they were read", "migration/pages_out.c",
+        """	if (any)
+		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);
+	for (uint64_t i = 0; any && !error && i < words; i++)
+		error = send_word(sender, first + i);
+	return error;
+""",
+        """	for (uint64_t i = 0; any && !error && i < words; i++)
+		error = send_word(sender, first + i);
+	if (any && !error)
+		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);
+	return error;
+""",
+        pytest("back_and_forth and bitmap"),
+    ),
+    Mutant(
+        "what devices write is forgotten", "memory/ram.c",
+        "		map[i] |= __atomic_exchange_n(&ram->written[i], 0, __ATOMIC_SEQ_CST);",
+        "		map[i] |= 0 & __atomic_exchange_n(&ram->written[i], 0, __ATOMIC_SEQ_CST);",
+        pytest("what_devices_write"),
+    ),
+    Mutant(
+        "the last harvest is left out", "migration/outgoing.c",
+        "		error = harvest(outgoing, true, &done.pages);",
+        "		done.pages = 0;",
+        pytest("back_and_forth and ring"),
+    ),
+    Mutant(
+        "a ring, with pages set dirty initially", "kvm/vm.c",
+        "	if (!error)\n		vm->ring_entries = entries;\n	return error;",
+        "	if (!error)\n		vm->ring_entries = entries;\n	args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;\n"
+        "	if (!error)\n		error = kvm_vm_enable_cap(vm, VM_STEP_RING, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, args);\n	return error;",
+        pytest("back_and_forth and ring"),
+    ),
+    Mutant(
+        "a disk's lock is not taken", "vmm/board.c",
+        "int machine_acquire_disks(struct machine *machine)\n{\n	int error = 0;",
+        "int machine_acquire_disks(struct machine *machine)\n{\n	int error = 0;\n\n	if (machine)\n		return 0;",
+        faults("done:delay:target"),
+    ),
+    Mutant(
+        "a dying VMM's mover has the target drop the VM", "migration/source.c",
+        "bool orphan = error == -EPIPE && source->complete;", "bool orphan = false;",
+        faults("state:kill VMM:source", "state:kill VMM:source"),
+    ),
+    Mutant(
+        "a target in doubt does not wait", "migration/target.c",
+        "	log_warn(\"migration: %s; waiting for it or for the operator\", lost.text);",
+        "	if (mover->side)\n		return fail(-ECONNRESET, \"gone\");",
+        faults("state:kill VMM:source", "state:stop VMM:source"),
+    ),
+    Mutant(
+        "an answer is made up where there is none", "migration/source.c",
+        "	while (!error && !source->answer_type && !mover->resolved)\n		error = ask_again(mover);",
+        "	source->answer_type = WIRE_TAKEN;\n	if (!source)\n		error = ask_again(mover);",
+        faults("own:cut:source", "own:bit flip:source"),
+    ),
+    Mutant(
+        "a damaged page is believed", "migration/pages_in.c",
+        "wire_hash(at, RAM_PAGE_BYTES) == hash[i]", "wire_hash(at, RAM_PAGE_BYTES) != 0 + 0 * hash[i]",
+        faults("round 0:bit flip:source", "rounds:bit flip:source"),
+    ),
+    Mutant(
+        "data that does not move is not noticed", "migration/source.c",
+        "	return now > source->moved_us + STALL_TIMES", "	return !now && now > source->moved_us + STALL_TIMES",
+        faults("any byte:half-open:source", "round 0:half-open:source", "rounds:half-open:source"),
+    ),
+]  # fmt: skip
+
+
+def run(arguments, directory, seconds):
+    return subprocess.run(
+        arguments, cwd=directory, env={**os.environ, "TERN_BUILD": os.path.join(directory, "build")},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+
+
+def build(directory):
+    result = run(["make", "build/tern"], directory, 600)
+    if result.returncode:
+        raise SystemExit(f"a mutant does not build:\n{result.stdout}")
+
+
+def try_mutant(mutant, directory):
+    """"found", "not found", or why it could not be tried."""
+    path = os.path.join(directory, mutant.file)
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    if text.count(mutant.old) != 1:
+        return f"does not fit: {mutant.file} has its text {text.count(mutant.old)} times"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace(mutant.old, mutant.new))
+    try:
+        build(directory)
+        return "found" if run([sys.executable, *mutant.tests], directory, 600).returncode else "not found"
+    except subprocess.TimeoutExpired:
+        return "found (by never ending)"
+    finally:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Tern broken on purpose")
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    bad = 0
+    directory = tempfile.mkdtemp(prefix="tern-mutants.")
+    os.chmod(directory, 0o755)
+    try:
+        subprocess.run(["cp", "-a", *COPIED, directory], cwd=ROOT, check=True)
+        for mutant in MUTANTS:
+            if arguments.only not in mutant.name:
+                continue
+            outcome = try_mutant(mutant, directory)
+            bad += not outcome.startswith("found")
+            print(f"{outcome:<10} {mutant.name}", flush=True)
+        build(directory)
+        for tests in {tuple(mutant.tests) for mutant in MUTANTS if arguments.only in mutant.name}:
+            result = run([sys.executable, *tests], directory, 600)
+            if result.returncode:
+                bad += 1
+                print(f"fails unbroken, too: {' '.join(tests)}\n{result.stdout[-4000:]}", flush=True)
+    finally:
+        shutil.rmtree(directory)
+    return bad != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
