@@ -45,6 +45,7 @@ struct saver {
 	bool live, rearm;
 	uint64_t paced_us; /* when what was written so far was due at the latest */
 	uint64_t rest, surplus, harvest_us, paused_us;
+	page_t broken_at; /* see write_round() */
 	uint64_t extra_us,
 		extra_at_us; /* what the last pause that was taken back cost beyond FIXED_US, and when */
 	struct link_switched switched;
@@ -105,18 +106,30 @@ static int look_up(struct mover *mover)
 	return mover->cancelled ? -ECANCELED : 0;
 }
 
+/* Until the deadline; UINT64_MAX: there is none, or the guest is paused already. */
+static uint64_t time_left(const struct saver *saver)
+{
+	const struct mover *mover = saver->mover;
+	const uint64_t elapsed = now_us() - mover->begin_us;
+
+	if (!mover->params.deadline_us || saver->paused_us)
+		return UINT64_MAX;
+	return mover->params.deadline_us > elapsed ? mover->params.deadline_us - elapsed : 0;
+}
+
 /* Not faster than the user wants. */
 static int pace(struct saver *saver, uint64_t bytes)
 {
-	const uint64_t rate = saver->mover->params.bandwidth_bytes;
-	uint64_t now = now_us();
+	const uint64_t rate = saver->mover->params.bandwidth_bytes, now = now_us();
+	uint64_t left = time_left(saver), us;
 
 	if (!rate || saver->paused_us)
 		return 0;
 	if (saver->paced_us < now)
 		saver->paced_us = now;
 	saver->paced_us += bytes * 1000000 / rate;
-	return saver->paced_us > now + 1000 ? nap(saver->mover, saver->paced_us - now) : 0;
+	us = saver->paced_us - now;
+	return us > 1000 && left ? nap(saver->mover, us < left ? us : left) : 0;
 }
 
 /* ---- Rounds ---- */
@@ -159,9 +172,11 @@ static bool any_set(const uint64_t *map, page_t first, page_t end)
 	return false;
 }
 
-static void count_pages(struct saver *saver, uint64_t written)
+/* Returns the bytes that these pages were. */
+static uint64_t count_pages(struct saver *saver, uint64_t written)
 {
 	struct migration_progress *progress = &saver->mover->progress;
+	const uint64_t before = progress->bytes;
 	struct snapshot_stats stats;
 
 	snapshot_writer_get_stats(saver->writer, &stats);
@@ -171,12 +186,13 @@ static void count_pages(struct saver *saver, uint64_t written)
 	if (progress->round)
 		progress->pages_again += written;
 	progress->pages_left = progress->pages_left > written ? progress->pages_left - written : 0;
+	return stats.bytes - before;
 }
 
 /* map NULL: all pages. */
 static int write_window(struct saver *saver, const uint64_t *map, page_t first, page_t end)
 {
-	uint64_t written = 0;
+	uint64_t written = 0, bytes;
 	int error = 0;
 
 	if (map && !any_set(map, first, end))
@@ -190,12 +206,13 @@ static int write_window(struct saver *saver, const uint64_t *map, page_t first, 
 		error = write_set(saver, map, first, end, &written);
 	else
 		error = snapshot_write_pages(saver->writer, first, written = end - first);
-	count_pages(saver, written);
+	bytes = count_pages(saver, written);
 	if (!error)
-		error = pace(saver, written * RAM_PAGE_BYTES);
+		error = pace(saver, bytes);
 	return error ? error : look_up(saver->mover);
 }
 
+/* 1: the deadline has passed on the way; pages from saver->broken_at on have not been written. */
 static int write_round(struct saver *saver, const uint64_t *map)
 {
 	struct mover *mover = saver->mover;
@@ -204,15 +221,21 @@ static int write_round(struct saver *saver, const uint64_t *map)
 	int error = 0;
 
 	mover->progress.pages_left = pages;
-	for (page_t first = 0; first < mover->npages && !error; first += WINDOW_PAGES)
-		error = write_window(saver, map, first,
-				     first + WINDOW_PAGES < mover->npages ? first + WINDOW_PAGES
-									  : mover->npages);
+	for (page_t first = 0; first < mover->npages && !error; first += WINDOW_PAGES) {
+		const page_t end = first + WINDOW_PAGES;
+
+		saver->broken_at = first;
+		error = time_left(saver) ? write_window(saver, map, first,
+							end < mover->npages ? end : mover->npages)
+					 : 1;
+	}
+	if (error)
+		return error;
 	took = now_us() - begin;
 	if (pages >= RATE_MIN_PAGES || !mover->progress.send_rate)
 		mover->progress.send_rate = pages * RAM_PAGE_BYTES * 1000000 / (took ? took : 1);
 	mover->progress.round++;
-	return error;
+	return 0;
 }
 
 /* One bad pause may be the host's mood: it is tried again, but not at once. */
@@ -310,6 +333,29 @@ static int try_pause(struct saver *saver, bool forced)
 	return error ? error : 1;
 }
 
+/* The deadline has passed within a round: the guest is paused for what is left of it, or it is all over. */
+static int break_off(struct saver *saver)
+{
+	struct mover *mover = saver->mover;
+	const bool all = mover->progress.round == 0;
+
+	if (!mover->params.force)
+		return fail(-ETIME,
+			    "save: given up: the deadline of %.1f s has passed, %" PRIu64
+			    " pages before the end of round %u",
+			    mover->params.deadline_us / 1e6, mover->progress.pages_left,
+			    mover->progress.round);
+	/* What was dirtied since the last harvest comes on top of it. */
+	for (page_t page = 0; page < mover->npages; page += 64) {
+		if (page < saver->broken_at)
+			mover->map[page / 64] = 0;
+		else if (all)
+			mover->map[page / 64] = UINT64_MAX;
+	}
+	saver->rest = mover->progress.pages_left;
+	return try_pause(saver, true);
+}
+
 /* Until the guest is paused, and the last pages are in the map. */
 static int run_rounds(struct saver *saver)
 {
@@ -344,7 +390,7 @@ static int run_rounds(struct saver *saver)
 		if (!error && again && verdict.downtime_us <= fixed_us(saver) + REST_US)
 			error = nap(mover, NAP_US);
 	}
-	return error;
+	return error == 1 ? break_off(saver) : error;
 }
 
 /* ---- What is beside the pages ---- */

@@ -257,6 +257,26 @@ def test_too_fast_for_the_disk(host, run, loaded, files, tracking):
     finish(restored(run, path))
 
 
+@pytest.mark.parametrize("tracking", ["ring", "bitmap"])
+def test_deadline_within_a_round(host, run, loaded, files, tracking):
+    """The first round alone would take half a minute."""
+    path = os.path.join(files, "slow")
+    vm = loaded("--dirty-tracking", tracking)
+    slow = ("--bandwidth", "512K", "--deadline", "2s")
+    begin = time.monotonic()
+    said = save(host, path, *slow)
+    assert said.returncode == FAILED and "the deadline of 2.0 s has passed" in said.stdout, said
+    assert time.monotonic() - begin < 8
+    assert not os.path.exists(path)
+    still_runs(vm)
+    begin = time.monotonic()
+    saved(host, path, *slow, "--force")
+    assert time.monotonic() - begin < 8
+    still_runs(vm)
+    finish(vm)
+    finish(restored(run, path))
+
+
 def test_cancelled(host, loaded, files):
     path = os.path.join(files, "cancelled")
     vm = loaded()
