@@ -627,7 +627,9 @@ static int stage_own(struct mover *mover)
 	mover_tell(mover, true);
 	error = send_session(mover, WIRE_OWN);
 	if (!error)
-		error = mover_wait(mover, has_answer, 0, "the target's answer to OWN");
+		error = mover_wait(mover, has_answer,
+				   READY_TIMES * (uint64_t)mover->params.silence_us,
+				   "the target's answer to OWN");
 	took = now_us() - begin;
 	/* The target's word for what it took there; whatever it says, it is a part of that time. */
 	mover->progress.resume_us = source->answer.us < took ? source->answer.us : took;

@@ -557,11 +557,15 @@ static int stage_take(struct mover *mover)
 /* The answer stays available until the source has said that it knows. */
 static int stage_after(struct mover *mover)
 {
+	bool taken = target_of(mover)->outcome == WIRE_TAKEN;
 	int error;
 
 	for (;;) {
-		error = mover_wait(mover, has_done, 0, "DONE");
+		error = mover_wait(mover, has_done, taken ? 0 : mover->params.silence_us, NULL);
 		if (!error || error == -EPIPE)
+			break;
+		/* Who has forgotten a session answers UNKNOWN, which means the same as REFUSED_OWN to the source. */
+		if (!taken)
 			break;
 		mover_disconnect(mover);
 		do {
@@ -570,7 +574,9 @@ static int stage_after(struct mover *mover)
 		if (error)
 			break;
 	}
-	return error ? error : target_of(mover)->outcome == WIRE_TAKEN ? 0 : -ECONNREFUSED;
+	if (!taken && error != -EPIPE)
+		return fail_again(-ECONNREFUSED, target_of(mover)->answer.text);
+	return error;
 }
 
 static const struct stage {
