@@ -19,7 +19,8 @@
 
 /*
  * Names the program, and arms the alarm: after @seconds the case that is running (tap_doing()) has failed, and with it
- * the program. Takes the end of the kernel log as the place from which tap_kernel_log() reads.
+ * the program. Takes the end of the kernel log as the place from which tap_kernel_log() reads. $REGRESS_PATIENCE, a
+ * small number, multiplies this limit and tap_deadline()'s, for hosts that are slow.
  */
 void tap_start(const char *program, unsigned int seconds);
 
