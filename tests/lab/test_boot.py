@@ -66,6 +66,7 @@ def test_guest_reboots(vm):
     assert guest.wait() == 0
 
 
+@pytest.mark.core
 def test_panic_with_reset_limit(vm):
     """A guest that panics asks for a reset; with none allowed, tern ends and says so by its exit status."""
     guest = vm(args=["--reset-limit", "0"])
