@@ -25,6 +25,10 @@ def pytest(words):
     return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/live/test_migration.py", "tests/live/test_faults.py", "-k", words]
 
 
+def saving(words):
+    return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/live/test_snapshot.py", "-k", words]
+
+
 def faults(*rows):
     """Some of each, from several seeds: what they do in detail follows from the seed."""
     only = [word for row in rows for n in range(3) for word in ("--only", f"m{n}:{row}")]
@@ -99,6 +103,38 @@ MUTANTS = [
         "data that does not move is not noticed", "migration/source.c",
         "	return now > source->moved_us + STALL_TIMES", "	return !now && now > source->moved_us + STALL_TIMES",
         faults("any byte:half-open:source", "round 0:half-open:source", "rounds:half-open:source"),
+    ),
+    Mutant(
+        "a save writes all pages once, and no round after that", "migration/saver.c",
+        "		error = write_set(saver, map, first, end, &written);",
+        "		error = saver->paused_us ? write_set(saver, map, first, end, &written) : 0;",
+        saving("many_rounds and ring"),
+    ),
+    Mutant(
+        "a save leaves the last pages out", "migration/saver.c",
+        "		error = write_round(saver, saver->live ? saver->mover->map : NULL);",
+        "		error = saver->live ? 0 : write_round(saver, NULL);",
+        saving("too_fast and bitmap"),
+    ),
+    Mutant(
+        "a save that is broken off forgets the rest of its round", "migration/saver.c",
+        "			mover->map[page / 64] = UINT64_MAX;", "			mover->map[page / 64] = 0;",
+        saving("deadline_within and ring"),
+    ),
+    Mutant(
+        "a save that failed leaves its file", "migration/saver.c",
+        "		if (unlink(mover->path) < 0)", "		if (0)",
+        saving("full_disk or too_fast"),
+    ),
+    Mutant(
+        "what a save has damaged is restored", "migration/snapshot_reader.c",
+        "		if (damaged < n)", "		if (0)",
+        saving("spoilt"),
+    ),
+    Mutant(
+        "a disk that has changed since the save is taken", "vmm/machine_disks.c",
+        "	if (!as_they_are)", "	if (0)",
+        saving("disks_must"),
     ),
 ]  # fmt: skip
 
