@@ -120,7 +120,7 @@ static const struct rule {
 	{BROKER,	SCMP_SYS(bind),		"a target listens"},
 	{BROKER,	SCMP_SYS(listen),	"a target listens"},
 	{BROKER,	SCMP_SYS(getsockname),	"the port that a target got"},
-	{MOVER,		SCMP_SYS(unlink),	"a UNIX socket that nobody listens on any more"},
+	{MOVER,		SCMP_SYS(unlink),	"a UNIX socket that nobody listens on any more; a saved VM's file that is not whole"},
 	{MOVER,		SCMP_SYS(unlinkat),	"the same, where there is no unlink"},
 	{BROKER,	SCMP_SYS(close_range),	"a mover keeps what is its own"},
 	{BROKER,	SCMP_SYS(prctl),	"a mover narrows its sandbox"},
