@@ -266,7 +266,7 @@ static int open_connection(struct mover *mover, struct transport *out)
 
 static int connect_control(struct mover *mover)
 {
-	struct transport transport;
+	struct transport transport = {.fd = -1};
 	int error = open_connection(mover, &transport);
 
 	if (error)
@@ -625,17 +625,16 @@ static int stage_own(struct mover *mover)
 	mover->deaf = true;
 	mover->progress.phase = PHASE_HANDOVER;
 	mover_tell(mover, true);
-	error = send_session(mover, WIRE_OWN);
-	if (!error)
-		error = mover_wait(mover, has_answer,
-				   READY_TIMES * (uint64_t)mover->params.silence_us,
-				   "the target's answer to OWN");
+	/* What goes wrong here is doubt, not failure. */
+	if (!send_session(mover, WIRE_OWN) &&
+	    mover_wait(mover, has_answer, READY_TIMES * (uint64_t)mover->params.silence_us,
+		       "the target's answer to OWN"))
+		log_debug("migration: no answer to OWN");
 	took = now_us() - begin;
 	/* The target's word for what it took there; whatever it says, it is a part of that time. */
 	mover->progress.resume_us = source->answer.us < took ? source->answer.us : took;
 	mover->progress.handover_us = took - mover->progress.resume_us;
 	mover->progress.downtime_us = now_us() - source->switch_us;
-	/* What went wrong is doubt, not failure. */
 	return 0;
 }
 
@@ -686,8 +685,9 @@ static int stage_answer(struct mover *mover)
 	if (error)
 		return error;
 	taken = source->answer_type == WIRE_TAKEN;
-	if (mover->connected && !send_session(mover, WIRE_DONE))
-		error = mover_wait(mover, is_flushed, DRAIN_US, NULL);
+	if (mover->connected && !send_session(mover, WIRE_DONE) &&
+	    mover_wait(mover, is_flushed, DRAIN_US, NULL))
+		log_debug("migration: the target will wait for a question");
 	mover_disconnect(mover); /* both ends know now, or this one will not be asked again */
 	mover->progress.phase = taken ? PHASE_COMPLETED : PHASE_FAILED;
 	if (source->answer_type == WIRE_REFUSED_OWN)
@@ -794,5 +794,6 @@ int source_run(struct mover *mover)
 		settle_target(mover);
 	mover_disconnect(mover);
 	free(source.present);
+	mover->side = NULL;
 	return error ? 1 : 0;
 }

@@ -240,7 +240,7 @@ class Trial:
             return trigger._replace(offset=int(USUAL_BYTES * self.random.random() ** 2))
         # What must hit these very bytes comes before them; a hold too.
         if self.fault.fault in ("bit flip", "reorder"):
-            return trigger
+            return trigger._replace(after=False)
         return trigger._replace(after=trigger.after or self.random.random() < 0.5)
 
     def act(self, relay, connection):
@@ -544,8 +544,8 @@ def start_worker(directory, tern, guest, user):
 
 
 def work(fault):
-    """Once more with the next seed when the fault's moment never came."""
-    for attempt in range(4):
+    """Once more with the next seed when the fault's moment never came; at the very end it is a short one."""
+    for attempt in range(12 if fault.stage == "done" else 4):
         _worker["number"] += 1
         result = try_fault(_worker["host"], fault._replace(seed=f"{fault.seed}{'+' * attempt}"), _worker["number"])
         if result.injected or result.problems:

@@ -199,6 +199,57 @@ static void test_damage(void)
 	g_assert_cmpint(next_after(bytes, sizeof(bytes)), ==, -EBADMSG);
 }
 
+/* A length that was damaged on its way takes heartbeats for what is missing; it has its time, and a silent peer has less. */
+static void test_unfinished(void)
+{
+	uint8_t bytes[WIRE_HEADER_BYTES + 100] = {}, beat[WIRE_HEADER_BYTES] = {};
+	struct control control;
+	struct control_message message;
+	int fd;
+
+	connect_raw(&control, &fd);
+	wire_seal(bytes, WIRE_CANCEL, 100, 0, 0);
+	put_le32(bytes + 4, 1000);
+	wire_seal(beat, WIRE_HEARTBEAT, 0, 0, 1);
+	g_assert_cmpint(send(fd, bytes, sizeof(bytes), 0), ==, sizeof(bytes));
+	g_assert_cmpint(control_work(&control), ==, 0);
+	g_assert_cmpint(control_next(&control, &message), ==, 0);
+	g_assert_cmpuint(control.begun_us, !=, 0);
+	g_assert_cmpint(send(fd, beat, sizeof(beat), 0), ==, sizeof(beat));
+	g_assert_cmpint(control_work(&control), ==, 0);
+	g_assert_cmpint(control_next(&control, &message), ==, 0);
+	control.begun_us -= SILENCE_US + 1000 * 20;
+	g_assert_cmpint(control_next(&control, &message), ==, -EBADMSG);
+	close(fd);
+	control_fini(&control);
+	/* One that comes to its end leaves nothing behind. */
+	connect_raw(&control, &fd);
+	wire_seal(bytes, WIRE_CANCEL, 100, 0, 0);
+	g_assert_cmpint(send(fd, bytes, 50, 0), ==, 50);
+	g_assert_cmpint(control_work(&control), ==, 0);
+	g_assert_cmpint(control_next(&control, &message), ==, 0);
+	g_assert_cmpint(send(fd, bytes + 50, sizeof(bytes) - 50, 0), ==, sizeof(bytes) - 50);
+	g_assert_cmpint(control_work(&control), ==, 0);
+	g_assert_cmpint(control_next(&control, &message), ==, 1);
+	g_assert_cmpuint(control.begun_us, ==, 0);
+	close(fd);
+	control_fini(&control);
+}
+
+/* Whoever sets a short limit for the peer speaks often enough for one who does the same. */
+static void test_beats_follow_silence(void)
+{
+	struct control control;
+	int ends[2];
+
+	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
+	control_init(&control, ends[0], NULL, "source", 400000);
+	send_text(&control, WIRE_REFUSE, "");
+	g_assert_cmpint(control_timeout_ms(&control), <=, 101);
+	control_fini(&control);
+	close(ends[1]);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -210,5 +261,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/migration/control/silence", test_silence);
 	g_test_add_func("/migration/control/end", test_end);
 	g_test_add_func("/migration/control/damage", test_damage);
+	g_test_add_func("/migration/control/unfinished", test_unfinished);
+	g_test_add_func("/migration/control/beats-follow-silence", test_beats_follow_silence);
 	return g_test_run();
 }
