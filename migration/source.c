@@ -400,16 +400,34 @@ static void note_overhead(struct source *source, uint64_t took, uint64_t bytes, 
 		source->rtt_us = overhead;
 }
 
+/* How long a round may take, for the deadline: nobody is to wait a long round's end to be told. 0: as long as it does. */
+static uint64_t round_limit_us(const struct mover *mover)
+{
+	const struct source *source = mover->side;
+	const uint64_t elapsed = now_us() - mover->begin_us, deadline = mover->params.deadline_us;
+
+	if (!deadline || mover->params.force || source->switch_us)
+		return 0;
+	return elapsed < deadline ? deadline - elapsed : 1;
+}
+
 static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *present)
 {
 	struct source *source = source_of(mover);
 	uint64_t begin = now_us(), bytes = mover->progress.bytes, took;
+	const uint64_t limit_us = round_limit_us(mover);
 	int error;
 
 	mover->progress.round = source->round;
 	source->moved_us = begin;
 	pages_out_begin(source->pages, source->round, map, present);
-	error = mover_wait(mover, round_is_over, 0, "the end of a round");
+	error = mover_wait(mover, round_is_over, limit_us, NULL);
+	if (error == -ETIMEDOUT && limit_us && now_us() >= begin + limit_us)
+		return fail(-ETIME,
+			    "migration: given up: the deadline of %.1f s has passed, %" PRIu64
+			    " pages before the end of round %u",
+			    mover->params.deadline_us / 1e6, mover->progress.pages_left,
+			    source->round);
 	if (error)
 		return error;
 	/* What it says counts more than that its connections end. */

@@ -103,6 +103,17 @@ def test_given_up(between):
     pair.still_runs()
 
 
+def test_deadline_within_a_round(between):
+    """The first round alone would take half a minute."""
+    pair = between()
+    begin = time.monotonic()
+    said = pair.migrate("--bandwidth", "512K", "--deadline", "2s")
+    assert said.returncode == 1 and "the deadline of 2.0 s has passed" in said.stdout, said.stdout
+    assert time.monotonic() - begin < 8
+    assert pair.checked()["control.s2t"][-1] == "CANCEL"
+    pair.still_runs()
+
+
 def test_cancelled_and_tried_again(host, between):
     pair = between()
     asked = subprocess.Popen(
