@@ -16,11 +16,13 @@
 #include "migration/pages_out.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 
 #include "base/log.h"
@@ -28,6 +30,11 @@
 #include "migration/progress.h"
 #include "migration/transport.h"
 
+/*
+ * Sent at once, fewer than a record may hold: what was read for its checksum is still near when the kernel copies it, and
+ * on a slow connection it is seen to move.
+ */
+#define BATCH_PAGES  128
 #define WINDOW_PAGES 4096 /* re-armed at once */
 #define NAP_MIN_US   200  /* below that the limit on bandwidth does not sleep */
 
@@ -154,7 +161,7 @@ static int add_page(struct sender *sender, page_t page, enum wire_kind kind)
 			sender->iov[sender->niov++] = (struct iovec){(void *)at, RAM_PAGE_BYTES};
 	}
 	sender->round_pages++;
-	if (batch->npages == WIRE_BATCH_PAGES || batch->nruns == WIRE_BATCH_RUNS)
+	if (batch->npages == BATCH_PAGES || batch->nruns == WIRE_BATCH_RUNS)
 		return flush(sender);
 	return 0;
 }
@@ -414,6 +421,20 @@ int pages_out_status(struct pages_out *out)
 	return status;
 }
 
+/* What connections still hold: unsent, or not yet acknowledged by the other host. */
+static uint64_t queued_bytes(const struct pages_out *out)
+{
+	uint64_t queued = 0;
+
+	for (unsigned int i = 0; i < out->nsenders; i++) {
+		int bytes = 0;
+
+		if (!ioctl(out->sender[i].transport.fd, SIOCOUTQ, &bytes) && bytes > 0)
+			queued += (uint64_t)bytes;
+	}
+	return queued;
+}
+
 void pages_out_get_stats(const struct pages_out *out, struct pages_out_stats *stats)
 {
 	*stats = (struct pages_out_stats){
@@ -421,5 +442,6 @@ void pages_out_get_stats(const struct pages_out *out, struct pages_out_stats *st
 		.zero = atomic_load(&out->zero),
 		.bytes = atomic_load(&out->bytes),
 		.round_pages = atomic_load(&out->dealt),
+		.queued = queued_bytes(out),
 	};
 }

@@ -50,6 +50,7 @@ struct pages_out_stats {
 	uint64_t data, zero;  /* pages, since the beginning */
 	uint64_t bytes;	      /* written, since the beginning */
 	uint64_t round_pages; /* dealt with in this round */
+	uint64_t queued;      /* of bytes: the kernel has them, the other host does not */
 };
 void pages_out_get_stats(const struct pages_out *out, struct pages_out_stats *stats);
 

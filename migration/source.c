@@ -44,7 +44,8 @@ struct source {
 	bool hello_ok, config_ok, ready, refused;
 	bool told;			/* CANCEL is on its way */
 	bool complete;			/* the target has been sent all that makes the VM */
-	uint64_t moved_us, moved;	/* data last moved then, so many bytes */
+	uint64_t arrived;		/* bytes of data that the target's kernel has */
+	uint64_t moved_us, moved;	/* they last became more then, and were so many */
 	char why[MIGRATION_TEXT_BYTES]; /* refused */
 	uint32_t answer_type;		/* TAKEN, REFUSED_OWN or UNKNOWN; 0 none yet */
 	struct wire_answer answer;
@@ -175,6 +176,7 @@ static void count(struct mover *mover)
 	mover->progress.pages_data = stats.data;
 	mover->progress.pages_zero = stats.zero;
 	mover->progress.bytes = stats.bytes;
+	source_of(mover)->arrived = stats.bytes - stats.queued;
 	mover->progress.pages_left =
 		round_pages > stats.round_pages ? round_pages - stats.round_pages : 0;
 	if (mover->progress.round)
@@ -188,8 +190,8 @@ static bool has_stalled(struct mover *mover)
 	struct source *source = source_of(mover);
 	uint64_t now = now_us();
 
-	if (mover->progress.bytes != source->moved) {
-		source->moved = mover->progress.bytes;
+	if (source->arrived != source->moved) {
+		source->moved = source->arrived;
 		source->moved_us = now;
 	}
 	return now > source->moved_us + STALL_TIMES * (uint64_t)mover->params.silence_us;

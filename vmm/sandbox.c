@@ -138,7 +138,7 @@ static const struct ioctl_rule {
 } ioctl_rules[] = {
 	{MAIN | VCPU | IO,	0xae,	"KVM"},
 	{MAIN | VCPU | IO,	0xaf,	"vhost"},
-	{MAIN | VCPU | IO,	'T',	"tap offloads; terminal modes; bytes waiting"},
+	{MAIN | VCPU | IO | MOVER, 'T',	"tap offloads; terminal modes; bytes waiting, there or in a connection"},
 	{IO | WORKER | MAIN,	0x12,	"block devices: size, discard, write zeroes"},
 	{MAIN | IO | VCPU,	0xaa,	"userfaultfd"},
 };
