@@ -18,7 +18,8 @@ JOBS = int(os.environ.get("TERN_FAULTS_JOBS", "3"))
 # Faults that were not survived once, as "seed:stage:fault:side".
 REGRESSIONS = [
     # The target had it all, and the dying source's mover had it dropped by CANCEL.
-    "11:state:kill VMM:source",
+    "m1:state:kill VMM:source",
+    "m2:state:kill VMM:source",
     # A doubt that nothing but the operator could end, though the source was there and running the VM.
     "1.34:state:cut:target",
     "1.86:rounds:cut:target",
@@ -55,6 +56,25 @@ def test_what_devices_write_goes_along(host, run, receive, tracking):
     moved = host.command("migrate", vm.name, target.uri, "--bandwidth", "32M", "--max-downtime", "1s", "--verify-ram")
     assert moved.returncode == 0, moved.stdout + moved.stderr
     target.wait_log("page for page")
+
+
+@pytest.mark.parametrize("tracking", ["ring", "bitmap"])
+def test_what_is_written_while_it_is_sent(host, run, receive, tracking):
+    """A guest that comes back to a page only after the move: what it wrote while the page was being read must go along."""
+    load = "mode=dirty wset=24M rate=20000 words=512 seconds=0 report=100ms"
+    vm = run("--dirty-tracking", tracking, cmdline=load, memory="64M")
+    vm.expect(r"^guest: start")
+    for move in range(3):
+        target = receive("--dirty-tracking", tracking, name=f"w{move}")
+        moved = host.command(
+            "migrate", vm.name, target.uri, "--bandwidth", "150M", "--max-downtime", "15ms", "--deadline", "2s", "--force",
+            "--verify-ram",
+        )  # fmt: skip
+        assert moved.returncode == 0, moved.stdout + moved.stderr
+        target.wait_log("page for page")
+        vm = target
+    vm.type("q")
+    assert "errors=0" in vm.lines[vm.expect(r"^guest: done ", timeout=60)]
 
 
 @pytest.mark.parametrize("mib", [84, 97, 99, 101, 103, 105, 107, 112])

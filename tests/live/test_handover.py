@@ -140,3 +140,13 @@ def test_target_hangs_in_take(pair):
     assert vm.wait() == 0, vm.story()
     target.wait_log("runs here")
     verify(target)
+
+
+def test_data_goes_nowhere(pair):
+    """Heartbeats go on, and nothing else arrives: the source notices, and the VM runs on."""
+    vm, target, relay, _ = pair(Trigger(SOURCE, (wire.PAGES,), 0), lambda relay, _: relay.swallow_data())
+    wait_until(lambda: any("has had no data for" in line for line in vm.log), vm.story())
+    wait_phase(vm, "failed")
+    assert relay.seen[wire.HEARTBEAT] > 5
+    target.wait_log("did not come: the source gave up")
+    verify(vm)
