@@ -39,20 +39,15 @@ def faults(*rows):
 MUTANTS = [
     Mutant(
         "pages are re-armed after they were read", "migration/pages_out.c",
-        """	if (any)
-		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);
-	for (uint64_t i = 0; any && !error && i < words; i++)
-		error = send_word(sender, first + i);
-	return error;
-""",
-        """	for (uint64_t i = 0; any && !error && i < words; i++)
-		error = send_word(sender, first + i);
-	if (any && !error)
-		error = flush(sender);
-	if (any && !error)
-		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);
-	return error;
-""",
+        (
+            "		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);",
+            "	if (!error)\n		error = flush(sender);\n	if (error)\n		return error;\n	end.pages",
+        ),
+        (
+            "		error = 0;",
+            "	if (!error)\n		error = flush(sender);\n	if (!error)\n		error = arm_until(out, out->env.npages);\n"
+            "	if (error)\n		return error;\n	end.pages",
+        ),
         pytest("written_while and bitmap"),
     ),
     Mutant(
@@ -160,10 +155,13 @@ def try_mutant(mutant, directory):
     path = os.path.join(directory, mutant.file)
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    if text.count(mutant.old) != 1:
-        return f"does not fit: {mutant.file} has its text {text.count(mutant.old)} times"
+    changed = text
+    for old, new in zip(*((row,) if isinstance(row, str) else row for row in (mutant.old, mutant.new))):
+        if text.count(old) != 1:
+            return f"does not fit: {mutant.file} has its text {text.count(old)} times"
+        changed = changed.replace(old, new)
     with open(path, "w", encoding="utf-8") as file:
-        file.write(text.replace(mutant.old, mutant.new))
+        file.write(changed)
     try:
         build(directory)
         return "found" if run([sys.executable, *mutant.tests], directory, 600).returncode else "not found"
