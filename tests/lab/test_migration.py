@@ -33,8 +33,8 @@ def move(guest, target) -> dict:
     a downtime of its own would say nothing about Tern, so the move may force it.
     """
     uri = f"tcp:10.0.0.{target.host.number}:{target.port}"
-    result = guest.tern("migrate", uri, "--insecure", "--max-downtime", "2s", "--deadline", "90s", "--force", "--json",
-                        timeout=MOVE_S)
+    result = guest.tern("migrate", uri, "--insecure", "--max-downtime", "2s", "--deadline", "90s", "--force",
+                        "--silence", "60s", "--json", timeout=MOVE_S)
     last = json.loads(result.stdout.splitlines()[-1])
     assert last["event"] == "completed", result
     assert guest.wait() == 0

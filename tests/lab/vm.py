@@ -168,7 +168,7 @@ class Arriving(Vm):
     def __init__(self, host: LabHost, *, name, maps=(), port=4444, args=(), user="tern"):
         self.host, self.user, self.name, self.port = host, user, name, port
         self.argv = ["tern", "receive", "--listen", f"tcp:0.0.0.0:{port}", "--insecure", "--name", name,
-                     "--map", "serial=stdio"]
+                     "--silence", "60s", "--map", "serial=stdio"]
         for mapping in maps:
             self.argv += ["--map", mapping]
         self.argv += args
