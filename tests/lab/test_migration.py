@@ -42,10 +42,10 @@ def move(guest, target) -> dict:
 
 
 def interrupts(guest) -> dict:
-    """How often each device's interrupts have come, over all CPUs."""
+    """How often each device's interrupts have come, over all its queues (which one is used depends on the CPU)."""
     counts = {}
     for line in guest.sh("grep -e virtio -e arch_timer -e LOC: /proc/interrupts").splitlines():
-        name = line.split()[-1]
+        name = line.split()[-1].split("-")[0]
         counts[name] = counts.get(name, 0) + sum(int(word) for word in line.split()[1:] if word.isdigit())
     return counts
 
@@ -65,7 +65,7 @@ def test_linux_at_work(pair, vm, arch):
         told = move(guest, target)
         guest = target
         print(f"move {index + 1}: {told}")
-        assert told["rounds"] >= 2
+        assert told["round"] >= 2
         guest.sh("disk-check /dev/vda 1 && head -c 64 /dev/hwrng >/dev/null", 240)
         after = interrupts(guest)
         assert all(after[name] > count for name, count in before.items() if count), (before, after)
