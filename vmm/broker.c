@@ -266,7 +266,7 @@ int broker_open(struct broker *broker, enum broker_open how, const char *path, i
 {
 	struct request request = {.how = how};
 	size_t len = strlen(path);
-	int fds[ANSWER_FDS], error;
+	int fds[ANSWER_FDS] = {-1, -1}, error;
 
 	*fd = -1;
 	if (len == 0 || len > BROKER_PATH_MAX)

@@ -44,7 +44,7 @@ static int read_disk(struct machine *machine, unsigned int index, bool sync, str
 {
 	const char *path = machine->config.disk[index].path;
 	struct virtio_blk *blk = find_disk(machine, index);
-	struct blk_identity identity;
+	struct blk_identity identity = {};
 	int error = blk ? virtio_blk_identify(blk, sync, &identity)
 			: fail(-ENOENT, "machine: no disk%u", index);
 
