@@ -24,7 +24,8 @@ static void write_all(int fd, const uint8_t *bytes, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static uint8_t untouched[X86_HIGH_RAM - X86_LOW_RAM_END];
+	static uint8_t
+		untouched[X86_ACPI_END - X86_LOW_RAM_END]; /* the reset vector is behind it */
 	static struct ram *ram;
 	static int kernel_fd, initrd_fd;
 	struct arch_layout layout = {
@@ -58,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		boot.initrd.fd = initrd_fd;
 		boot.initrd.size_bytes = data[0] * 100;
 	}
-	tables = ram_ptr(ram, X86_LOW_RAM_END, X86_HIGH_RAM - X86_LOW_RAM_END);
+	tables = ram_ptr(ram, X86_LOW_RAM_END, sizeof(untouched));
 	memcpy(tables, untouched, sizeof(untouched));
 	if (x86_boot_load(&boot, ram, &entry) == 0)
 		assert(ram_ptr(ram, entry.rip, 1) && entry.rip >= X86_HIGH_RAM);
