@@ -344,32 +344,42 @@ static int take_uri(struct migrate_job *job, const char *uri)
 	return error;
 }
 
-static int take_words(struct migrate_job *job, int argc, char **argv)
+int migrate_take_words(struct migrate_job *job, const struct migrate_words *words, int argc,
+		       char **argv, const char **operand)
 {
-	const char *uri = NULL;
 	int error = 0;
 
+	*operand = NULL;
 	for (int i = 1; i < argc && !error; i++) {
 		char *equals = strchr(argv[i], '='), *value = equals ? equals + 1 : NULL;
 		const char *key = argv[i] + 2;
 
 		if (strncmp(argv[i], "--", 2) != 0) {
-			if (argv[i][0] == '-' || uri)
+			if (argv[i][0] == '-' || *operand)
 				return -EDOM;
-			*(job->vm ? &uri : &job->vm) = argv[i];
+			*(job->vm ? operand : &job->vm) = argv[i];
 			continue;
 		}
-		if (!value && set_flag(job, key))
+		if (!value && words->set_flag(job, key))
 			continue;
 		if (equals)
 			*equals = '\0';
 		else if (i + 1 < argc)
 			value = argv[++i];
 		if (!value)
-			return fail(-EINVAL, "migrate: --%.40s needs a value, or is no option",
-				    key);
-		error = migrate_set_option(job, key, value);
+			return fail(-EINVAL, "%s: --%.40s needs a value, or is no option",
+				    words->command, key);
+		error = words->set_option(job, key, value);
 	}
+	return error;
+}
+
+static int take_words(struct migrate_job *job, int argc, char **argv)
+{
+	static const struct migrate_words words = {"migrate", set_flag, migrate_set_option};
+	const char *uri;
+	int error = migrate_take_words(job, &words, argc, argv, &uri);
+
 	if (error)
 		return error;
 	if (!uri)

@@ -20,6 +20,19 @@ struct migrate_job {
 	bool json, insecure, tls, dry_run;
 };
 
+/* What one of the two commands takes. */
+struct migrate_words {
+	const char *command;					    /* for messages */
+	bool (*set_flag)(struct migrate_job *job, const char *key); /* false: it is none */
+	int (*set_option)(struct migrate_job *job, const char *key, const char *value);
+};
+/*
+ * The words of the command line: VM, *operand (where to; NULL: not given), flags and options. -EDOM: they are no command;
+ * -EINVAL, logged.
+ */
+int migrate_take_words(struct migrate_job *job, const struct migrate_words *words, int argc,
+		       char **argv, const char **operand) must_check;
+
 /* Begins, follows until the end; an exit status. */
 int migrate_follow(struct migrate_job *job);
 /* max-downtime, deadline, channels, bandwidth: into the arguments. -EINVAL, logged. */

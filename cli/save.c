@@ -48,29 +48,10 @@ static int set_option(struct migrate_job *job, const char *key, const char *valu
 /* -EDOM: the words are not a command. */
 static int take_words(struct migrate_job *job, int argc, char **argv)
 {
-	const char *path = NULL;
-	int error = 0;
+	static const struct migrate_words words = {"save", set_flag, set_option};
+	const char *path;
+	int error = migrate_take_words(job, &words, argc, argv, &path);
 
-	for (int i = 1; i < argc && !error; i++) {
-		char *equals = strchr(argv[i], '='), *value = equals ? equals + 1 : NULL;
-		const char *key = argv[i] + 2;
-
-		if (strncmp(argv[i], "--", 2) != 0) {
-			if (argv[i][0] == '-' || path)
-				return -EDOM;
-			*(job->vm ? &path : &job->vm) = argv[i];
-			continue;
-		}
-		if (!value && set_flag(job, key))
-			continue;
-		if (equals)
-			*equals = '\0';
-		else if (i + 1 < argc)
-			value = argv[++i];
-		if (!value)
-			return fail(-EINVAL, "save: --%.40s needs a value, or is no option", key);
-		error = set_option(job, key, value);
-	}
 	if (!error && !path)
 		return -EDOM;
 	return error ? error : take_path(job, path);
