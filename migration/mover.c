@@ -23,6 +23,7 @@
 #include "migration/saver.h"
 
 #define TELL_US	     100000
+#define DRAIN_US     1000000
 #define TELL_WAIT_MS 100
 
 /* ---- The link ---- */
@@ -203,6 +204,26 @@ int mover_wait(struct mover *mover, bool (*done)(struct mover *mover), uint64_t 
 			return error;
 	}
 	return 0;
+}
+
+static bool never(struct mover *mover)
+{
+	return false;
+}
+
+int mover_pause(struct mover *mover, uint64_t us)
+{
+	return mover_wait(mover, never, us, NULL);
+}
+
+static bool is_flushed(struct mover *mover)
+{
+	return control_flushed(&mover->control);
+}
+
+int mover_drain(struct mover *mover)
+{
+	return mover_wait(mover, is_flushed, DRAIN_US, NULL);
 }
 
 /* ---- Memory ---- */

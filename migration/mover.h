@@ -82,6 +82,10 @@ struct mover {
  */
 int mover_wait(struct mover *mover, bool (*done)(struct mover *mover), uint64_t timeout_us,
 	       const char *what) must_check;
+/* Waits so long, serving everything: -ETIMEDOUT (not logged) when nothing came in the way, else as mover_wait(). */
+int mover_pause(struct mover *mover, uint64_t us) must_check;
+/* Until the kernel has all that was sent on the control connection, a second at most; errors as mover_wait(). */
+int mover_drain(struct mover *mover) must_check;
 /* A question to the VMM. Its error, with its words as fail_text(); or one of mover_wait(). */
 int mover_ask(struct mover *mover, enum link_op op, uint64_t value, const char *text) must_check;
 void mover_disconnect(struct mover *mover); /* takes one that is not connected */

@@ -80,14 +80,9 @@ int saver_open_file(const char *path, struct saver_file *file)
 
 /* ---- The VMM, between two windows ---- */
 
-static bool never(struct mover *mover)
-{
-	return false;
-}
-
 static int nap(struct mover *mover, uint64_t us)
 {
-	int error = mover_wait(mover, never, us, NULL);
+	int error = mover_pause(mover, us);
 
 	return error == -ETIMEDOUT ? 0 : error;
 }

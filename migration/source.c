@@ -26,7 +26,6 @@
 #define CONFIG_WAIT_US 60000000 /* the target builds a machine, with huge pages perhaps */
 #define READY_TIMES    2 /* the limit of silence: for the target to load, the guest standing still */
 #define STALL_TIMES    3 /* the same: data that has not moved for so long is lost */
-#define DRAIN_US       1000000
 #define ASK_AGAIN_US   500000
 #define FIXED_US       2000 /* of a switch-over, beside round trips, until one has been measured */
 #define WHY_US	       300000
@@ -155,16 +154,6 @@ static bool has_ready(struct mover *mover)
 static bool has_answer(struct mover *mover)
 {
 	return source_of(mover)->answer_type != 0;
-}
-
-static bool is_flushed(struct mover *mover)
-{
-	return control_flushed(&mover->control);
-}
-
-static bool never(struct mover *mover)
-{
-	return false;
 }
 
 static void count(struct mover *mover)
@@ -437,7 +426,7 @@ static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *
 		return fail_again(-ECONNREFUSED, source->why);
 	if (pages_out_status(source->pages) < 0) {
 		/* Why a data connection ended may be on its way on the control connection. */
-		error = mover_wait(mover, never, WHY_US, NULL);
+		error = mover_pause(mover, WHY_US);
 		return error == -ETIMEDOUT ? pages_out_status(source->pages) : error;
 	}
 	if (source->rounds_done <= source->round)
@@ -591,7 +580,7 @@ static int finish_switch(struct mover *mover)
 /* Hardly anything to send, and yet it cannot switch over: what counts is time, and rounds without end cost the guest. */
 static int let_it_gather(struct mover *mover)
 {
-	int error = mover_wait(mover, never, IDLE_US, NULL);
+	int error = mover_pause(mover, IDLE_US);
 
 	return error == -ETIMEDOUT ? 0 : error;
 }
@@ -665,7 +654,7 @@ static int ask_again(struct mover *mover)
 
 	mover_disconnect(mover);
 	/* The pause between attempts; also where the VMM's words are heard. */
-	error = mover_wait(mover, never, ASK_AGAIN_US, NULL);
+	error = mover_pause(mover, ASK_AGAIN_US);
 	if (error != -ETIMEDOUT || mover->resolved)
 		return error == -EPIPE ? error : 0;
 	error = connect_control(mover);
@@ -705,8 +694,7 @@ static int stage_answer(struct mover *mover)
 	if (error)
 		return error;
 	taken = source->answer_type == WIRE_TAKEN;
-	if (mover->connected && !send_session(mover, WIRE_DONE) &&
-	    mover_wait(mover, is_flushed, DRAIN_US, NULL))
+	if (mover->connected && !send_session(mover, WIRE_DONE) && mover_drain(mover))
 		log_debug("migration: the target will wait for a question");
 	mover_disconnect(mover); /* both ends know now, or this one will not be asked again */
 	mover->progress.phase = taken ? PHASE_COMPLETED : PHASE_FAILED;
@@ -749,7 +737,7 @@ static void fail_attempt(struct mover *mover, int error)
 		wire_put_text(&head, mover->progress.text);
 		mover->cancelled = false;
 		source->told = !mover->control.broken && !send_record(mover, WIRE_CANCEL, &head) &&
-			       !mover_wait(mover, is_flushed, DRAIN_US, NULL);
+			       !mover_drain(mover);
 		if (!source->told)
 			log_debug("migration: the target may not know why");
 		buf_fini(&head);
@@ -772,13 +760,12 @@ static void settle_target(struct mover *mover)
 	mover_unmap_ram(mover);
 	mover->deaf = true;
 	/* A target that reads CANCEL hangs up. */
-	if (source->told && mover_wait(mover, never, mover->params.silence_us, NULL) != -ETIMEDOUT)
+	if (source->told && mover_pause(mover, mover->params.silence_us) != -ETIMEDOUT)
 		return;
 	while (!source->answer_type && now_us() < until)
 		if (ask_again(mover))
 			break;
-	if (source->answer_type && !send_session(mover, WIRE_DONE) &&
-	    mover_wait(mover, is_flushed, DRAIN_US, NULL))
+	if (source->answer_type && !send_session(mover, WIRE_DONE) && mover_drain(mover))
 		log_debug("migration: the target may not know that this is known");
 }
 

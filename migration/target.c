@@ -23,9 +23,8 @@
 #include "migration/mover.h"
 #include "migration/pages_in.h"
 
-#define DRAIN_US 1000000
-#define WHY_US	 300000
-#define LONG_US	 10000000 /* for the channels of a source that has begun */
+#define WHY_US	300000
+#define LONG_US 10000000 /* for the channels of a source that has begun */
 
 struct target {
 	struct greetings greetings;
@@ -94,16 +93,11 @@ static int send_unknown(struct mover *mover, const struct control_message *messa
 	return send_head(mover, WIRE_UNKNOWN, &head);
 }
 
-static bool is_flushed(struct mover *mover)
-{
-	return control_flushed(&mover->control);
-}
-
 static void hang_up(struct mover *mover)
 {
 	if (!mover->connected)
 		return;
-	if (mover_wait(mover, is_flushed, DRAIN_US, NULL))
+	if (mover_drain(mover))
 		log_debug("migration: the source did not read to the end");
 	mover_disconnect(mover);
 }
@@ -335,11 +329,6 @@ static bool has_own(struct mover *mover)
 	return target_of(mover)->has_own || target_of(mover)->outcome == WIRE_UNKNOWN;
 }
 
-static bool never(struct mover *mover)
-{
-	return false;
-}
-
 static bool has_done(struct mover *mover)
 {
 	return target_of(mover)->has_done;
@@ -470,7 +459,7 @@ static int stage_rounds(struct mover *mover)
 	rounds = pages_in_rounds(target->pages);
 	if (rounds < 0 && (!target->has_state || target->rounds_told <= target->state.round)) {
 		/* Why a data connection ended may be on its way on the control connection. */
-		error = mover_wait(mover, never, WHY_US, NULL);
+		error = mover_pause(mover, WHY_US);
 		return error == -ETIMEDOUT ? (int)pages_in_rounds(target->pages) : error;
 	}
 	return check_memory(mover);
