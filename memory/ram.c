@@ -326,6 +326,16 @@ gpa_t ram_page_to_gpa(const struct ram *ram, page_t page)
 	return region->gpa + ((page - region->first_page) << RAM_PAGE_SHIFT);
 }
 
+bool ram_clip_pages(const struct ram_region *region, page_t first, page_t end, page_t *from,
+		    page_t *to)
+{
+	const page_t region_end = region->first_page + region->npages;
+
+	*from = first > region->first_page ? first : region->first_page;
+	*to = end < region_end ? end : region_end;
+	return *from < *to;
+}
+
 uint8_t *ram_page_to_hva(const struct ram *ram, page_t page)
 {
 	const struct ram_region *region = find_page(ram, page);

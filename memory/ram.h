@@ -88,6 +88,9 @@ void ram_mark_dirty_hva(struct ram *ram, const void *hva, uint64_t len);
 /* gpa <-> page number; false when it is not RAM. */
 bool ram_gpa_to_page(const struct ram *ram, gpa_t gpa, page_t *page);
 gpa_t ram_page_to_gpa(const struct ram *ram, page_t page); /* page < npages */
+/* The part [*from, *to) of the pages [first, end) that lies in the region; false when there is none. */
+bool ram_clip_pages(const struct ram_region *region, page_t first, page_t end, page_t *from,
+		    page_t *to);
 uint8_t *ram_page_to_hva(const struct ram *ram, page_t page);
 /* Moves what Tern wrote since the last call into *map (npages bits, ORed), page by page in acquire order. */
 void ram_take_written(struct ram *ram, uint64_t *map);

@@ -264,12 +264,9 @@ int snapshot_write_pages(struct snapshot_writer *writer, page_t first, uint64_t 
 	int error = 0;
 
 	for (unsigned int i = 0; !error && i < ram->nregions; i++) {
-		const struct ram_region *region = &ram->region[i];
-		const page_t region_end = region->first_page + region->npages;
-		const page_t from = first > region->first_page ? first : region->first_page;
-		const page_t to = end < region_end ? end : region_end;
+		page_t from, to;
 
-		if (from < to)
+		if (ram_clip_pages(&ram->region[i], first, end, &from, &to))
 			error = write_in_region(writer, from, to);
 	}
 	return error;
