@@ -190,6 +190,14 @@ def test_cannot_converge(host, run, receive):
     verify(target)
 
 
+def wait_status(qmp, status):
+    """The migration is, or gets, there."""
+    end = time.monotonic() + 10
+    while qmp.command("query-migrate").get("status") != status:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_cancel(host, run, receive):
     vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
     vm.expect(r"^guest: start")
@@ -197,27 +205,15 @@ def test_cancel(host, run, receive):
     with vm.qmp() as qmp:
         qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
         qmp.command("migrate", uri=target.uri)
-        end = time.monotonic() + 10
-        while qmp.command("query-migrate")["status"] != "active":
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_status(qmp, "active")
         qmp.command("migrate_cancel")
-        while qmp.command("query-migrate")["status"] != "cancelled":
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_status(qmp, "cancelled")
         assert qmp.command("query-status")["status"] == "running"
         qmp.command("migrate-set-parameters", max_bandwidth=0)
     assert_alive(vm)
     target.wait_log("gave up|cancelled")
     assert_moved(migrate(host, vm.name, target.uri))
     verify(target)
-
-
-def wait_active(qmp):
-    end = time.monotonic() + 10
-    while qmp.command("query-migrate").get("status") != "active":
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_target_dies(host, run, receive):
@@ -227,12 +223,9 @@ def test_target_dies(host, run, receive):
     with vm.qmp() as qmp:
         qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
         qmp.command("migrate", uri=target.uri)
-        wait_active(qmp)
+        wait_status(qmp, "active")
         target.process.kill()
-        end = time.monotonic() + 10
-        while qmp.command("query-migrate")["status"] != "failed":
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_status(qmp, "failed")
         assert qmp.command("query-status")["status"] == "running"
     assert_alive(vm)
     verify(vm)
@@ -246,7 +239,7 @@ def test_source_dies(host, run, receive):
     with vm.qmp() as qmp:
         qmp.command("migrate-set-parameters", max_bandwidth=4 << 20)
         qmp.command("migrate", uri=target.uri)
-        wait_active(qmp)
+        wait_status(qmp, "active")
     vm.process.kill()
     target.wait_log("not taken|did not come")
     vm.close()
