@@ -4,7 +4,8 @@
 # than a change should wait for is in check-full. Fuzzing judges each change by the same inputs; check-full searches anew.
 
 # Tests that boot machines have time limits, and a busy host misses one now and then. What failed runs once more, on its
-# own, in sight; the second word counts. AGAIN has exit status 5 (nothing to run) when the first run never began.
+# own, in sight; the second word counts (the third in the lab, whose emulated hosts have faults of their own). AGAIN has
+# exit status 5 (nothing to run) when the first run never began.
 AGAIN = $(PYTHON) -m pytest -q --last-failed --last-failed-no-failures=none
 
 .PHONY: check check-full

@@ -6,14 +6,15 @@ import re
 
 import pytest
 
-BAD_WORDS = re.compile(r"BUG:|WARNING:|Oops|Call [Tt]race|unexpected IRQ|unknown NMI|nobody cared|rcu_.*stall")
+BAD_WORDS = "BUG:|WARNING:|Oops|Call [Tt]race|unexpected IRQ|unknown NMI|nobody cared|rcu_.*stall"
 # Said under emulation by a busy machine, whatever runs in it; and of a CPU that lacks its vendor's latest microcode.
 NOISE = re.compile(r"Speculative Return Stack Overflow|clocksource|soft lockup|hrtimer: interrupt took|sched: RT throttling|perf: interrupt took")
 
 
-def complaints(dmesg: str) -> list[str]:
-    """What the guest's kernel did not like."""
-    return [line for line in dmesg.splitlines() if BAD_WORDS.search(line) and not NOISE.search(line)]
+def complaints(guest) -> list[str]:
+    """What the guest's kernel did not like; sought there, for a console under emulation takes 5 kB/s."""
+    lines = guest.sh(f"dmesg | grep -E '{BAD_WORDS}' || true").splitlines()
+    return [line for line in lines if not NOISE.search(line)]
 
 
 @pytest.mark.core
@@ -27,7 +28,7 @@ def test_boot(vm, arch, cpus):
     assert 320 << 10 < total_kib <= 384 << 10
     clock = guest.sh("cat /sys/devices/system/clocksource/clocksource0/current_clocksource").strip()
     assert clock == {"x86-64": "kvm-clock", "arm64": "arch_sys_counter"}[arch]
-    assert complaints(guest.sh("dmesg")) == []
+    assert complaints(guest) == []
     guest.start("guest-poweroff")
     assert guest.wait() == 0
 
