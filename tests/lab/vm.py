@@ -174,3 +174,12 @@ class Arriving(Vm):
         self.argv += args
         self.process = host.popen(self.argv, user=user, pty=True)
         self.process.expect(r"listening at", 60)
+
+
+class Restored(Vm):
+    """`tern restore` of a file on a host, its console where it was."""
+
+    def __init__(self, host: LabHost, file, *, name, args=(), user="tern"):
+        self.host, self.user, self.name = host, user, name
+        self.argv = ["tern", "restore", file, "--name", name, "--map", "serial=stdio", *args]
+        self.process = host.popen(self.argv, user=user, pty=True)
