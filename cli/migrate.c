@@ -124,7 +124,7 @@ static int tell_end(const struct migrate_job *job, struct migrate_show *show, st
 {
 	const json_t *tern = json_object_get(info, "x-tern");
 	const char *why = json_string_value(json_object_get(tern, "text"));
-	char words[900], done[500];
+	char words[MIGRATE_URI_BYTES + 100 + MIGRATE_DONE_BYTES], done[MIGRATE_DONE_BYTES];
 	json_t *status = NULL;
 	int exit = CLI_FAILED;
 

@@ -50,6 +50,45 @@ void migrate_text_bytes(char *text, size_t size, double bytes)
 	snprintf(text, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
 }
 
+/* The standstill, with those that came to nothing; a VM that was paused felt none. */
+static void text_standstill(char *text, size_t size, const json_t *tern)
+{
+	long long early = number(tern, "early-stops");
+	char time[32];
+
+	*text = '\0';
+	if (!number(tern, "standstill-us"))
+		return;
+	migrate_text_time(time, sizeof(time), number(tern, "standstill-us"));
+	snprintf(text, size, "; the guest stood still for %s", time);
+	if (!early)
+		return;
+	migrate_text_time(time, sizeof(time), number(tern, "early-stops-us"));
+	snprintf(text + strlen(text), size - strlen(text), ", and %lld time%s before for %s%s",
+		 early, early == 1 ? "" : "s", time, early == 1 ? "" : " in all");
+}
+
+/* Nothing where no ring could be full. */
+static void text_ring_waits(char *text, size_t size, const json_t *tern)
+{
+	long long waits = number(tern, "ring-waits");
+	char all[32], longest[32];
+
+	*text = '\0';
+	if (!json_object_get(tern, "ring-waits"))
+		return;
+	migrate_text_time(all, sizeof(all), number(tern, "ring-wait-us"));
+	migrate_text_time(longest, sizeof(longest), number(tern, "ring-wait-longest-us"));
+	if (!waits)
+		snprintf(text, size, "; no vCPU waited for a full ring");
+	else if (waits == 1)
+		snprintf(text, size, "; one vCPU waited once for a full ring (%s)", longest);
+	else
+		snprintf(text, size,
+			 "; vCPUs waited %lld times for a full ring (%s in all, %s at most)", waits,
+			 all, longest);
+}
+
 void migrate_text_done(char *text, size_t size, const json_t *tern)
 {
 	static const struct {
@@ -58,7 +97,7 @@ void migrate_text_done(char *text, size_t size, const json_t *tern)
 		{"pause-us", "pause"}, {"harvest-us", "last harvest"}, {"pages-us", "last pages"},
 		{"state-us", "state"}, {"handover-us", "hand-over"},   {"resume-us", "resume"},
 	};
-	char total[32], bytes[32], part[32];
+	char total[32], bytes[32], part[32], standstill[160], waits[160];
 	size_t len;
 	long long rounds = number(tern, "round") + 1;
 
@@ -72,8 +111,10 @@ void migrate_text_done(char *text, size_t size, const json_t *tern)
 		migrate_text_time(part, sizeof(part), number(tern, parts[i].key));
 		snprintf(text + len, size - len, "%s%s %s", i ? ", " : "", parts[i].words, part);
 	}
+	text_standstill(standstill, sizeof(standstill), tern);
+	text_ring_waits(waits, sizeof(waits), tern);
 	len = strlen(text);
-	snprintf(text + len, size - len, ")");
+	snprintf(text + len, size - len, ")%s%s", standstill, waits);
 }
 
 /* How long the rounds may still take: what is left and what comes meanwhile, at the rates of now. */

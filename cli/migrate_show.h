@@ -37,7 +37,11 @@ void migrate_show_end(struct migrate_show *show, const char *outcome, const json
 /* "1.23 s", "512.0 MiB", for those lines. */
 void migrate_text_time(char *text, size_t size, long long us);
 void migrate_text_bytes(char *text, size_t size, double bytes);
-/* The summary of one that is done: time, bytes, rounds, and how the downtime was spent. */
+/*
+ * The summary of one that is done: time, bytes, rounds, how the downtime was spent, and what the guest felt.
+ * MIGRATE_DONE_BYTES hold it.
+ */
+#define MIGRATE_DONE_BYTES 800
 void migrate_text_done(char *text, size_t size, const json_t *tern);
 
 /*

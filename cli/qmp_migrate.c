@@ -131,6 +131,20 @@ json_t *qmp_migration_status(const struct qmp_migration *migration)
 	return status;
 }
 
+/* What the guest felt: members that say nothing here are left out. */
+static void put_felt(json_t *tern, const struct migration_progress *progress)
+{
+	if (progress->standstill_us)
+		put(tern, "standstill-us", progress->standstill_us);
+	put(tern, "early-stops", progress->early_stops);
+	put(tern, "early-stops-us", progress->early_stops_us);
+	if (!progress->has_ring)
+		return;
+	put(tern, "ring-waits", progress->ring_waits);
+	put(tern, "ring-wait-us", progress->ring_wait_us);
+	put(tern, "ring-wait-longest-us", progress->ring_wait_longest_us);
+}
+
 static json_t *tern_info(const struct migration_progress *progress)
 {
 	const struct {
@@ -161,6 +175,7 @@ static json_t *tern_info(const struct migration_progress *progress)
 		put(tern, rows[i].key, rows[i].value);
 	if (progress->expected_downtime_us != UINT64_MAX)
 		put(tern, "expected-downtime-us", progress->expected_downtime_us);
+	put_felt(tern, progress);
 	put_text(tern, progress);
 	return tern;
 }

@@ -176,6 +176,7 @@ int dirty_start(struct dirty *dirty)
 	if (error)
 		goto out_maps;
 	pthread_mutex_lock(&dirty->lock);
+	dirty->stats = (struct dirty_stats){};
 	dirty->logging = true;
 	pthread_mutex_unlock(&dirty->lock);
 	error = set_logging(dirty, dirty->ram->nregions, true);
@@ -256,13 +257,16 @@ static uint64_t now_ns(void)
 
 int dirty_ring_full(struct dirty *dirty)
 {
-	uint64_t begin = now_ns();
+	uint64_t begin = now_ns(), took;
 	int error;
 
 	pthread_mutex_lock(&dirty->lock);
 	error = gather_rings(dirty);
+	took = now_ns() - begin; /* the wait for the lock is the guest's, too */
 	dirty->stats.ring_full_exits++;
-	dirty->stats.ring_full_ns += now_ns() - begin;
+	dirty->stats.ring_full_ns += took;
+	if (took > dirty->stats.ring_full_longest_ns)
+		dirty->stats.ring_full_longest_ns = took;
 	pthread_mutex_unlock(&dirty->lock);
 	return error;
 }

@@ -82,8 +82,10 @@ struct dirty_source {
 int dirty_add_source(struct dirty *dirty,
 		     const struct dirty_source *source) must_check; /* logging off; -ENOSPC */
 
+/* Since the last dirty_start(). Ring full: how often a vCPU was held up by it, how long in all, and at most. */
 struct dirty_stats {
-	uint64_t harvests, pages, ring_full_exits, ring_full_ns, resets_partial;
+	uint64_t harvests, pages, resets_partial;
+	uint64_t ring_full_exits, ring_full_ns, ring_full_longest_ns;
 };
 void dirty_get_stats(const struct dirty *dirty, struct dirty_stats *out);
 

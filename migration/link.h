@@ -47,7 +47,8 @@ enum link_op {
 struct link_switched {
 	uint64_t state_bytes, pages; /* in the map */
 	uint64_t pause_us, save_us, harvest_us;
-	uint64_t paused; /* 1: it was paused before, and stays so */
+	uint64_t paused;     /* 1: it was paused before, and stays so */
+	uint64_t stopped_us; /* now_us() when vCPUs began to be stopped */
 };
 
 #define LINK_FDS_MAX 3

@@ -87,6 +87,12 @@ void mover_tell(struct mover *mover, bool force)
 		log_debug("migration: nobody listens to progress");
 }
 
+void mover_note_early_stop(struct mover *mover, const struct link_switched *switched)
+{
+	mover->progress.early_stops++;
+	mover->progress.early_stops_us += now_us() - switched->stopped_us;
+}
+
 static bool is_answered(struct mover *mover)
 {
 	return mover->answer.number == mover->questions;

@@ -92,6 +92,8 @@ void mover_disconnect(struct mover *mover); /* takes one that is not connected *
 int mover_note(struct mover *mover, const struct link_message *note) must_check;
 /* Progress as it is now, at most ten times a second unless forced. */
 void mover_tell(struct mover *mover, bool force);
+/* The guest runs again, its rest was too much: what it felt of that. */
+void mover_note_early_stop(struct mover *mover, const struct link_switched *switched);
 /* For pages_out_env: asks for re-arming on the second pair; data threads, one at a time. */
 int mover_rearm(void *opaque, page_t first, uint64_t npages);
 /* Maps guest RAM; takes the descriptor over. */

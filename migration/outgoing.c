@@ -76,8 +76,24 @@ static void close_attempt(struct outgoing *outgoing)
 	outgoing->active = false;
 }
 
+/* What the vCPUs felt of the tracking so far. */
+static void note_ring_waits(struct outgoing *outgoing)
+{
+	struct migration_progress *progress = &outgoing->progress;
+	struct dirty_stats stats;
+
+	if (!outgoing->tracking || machine_dirty_choice(outgoing->machine)->mode != DIRTY_RING)
+		return;
+	dirty_get_stats(machine_dirty(outgoing->machine), &stats);
+	progress->has_ring = true;
+	progress->ring_waits = stats.ring_full_exits;
+	progress->ring_wait_us = stats.ring_full_ns / 1000;
+	progress->ring_wait_longest_us = stats.ring_full_longest_ns / 1000;
+}
+
 static void stop_tracking(struct outgoing *outgoing)
 {
+	note_ring_waits(outgoing);
 	if (outgoing->tracking && dirty_stop(machine_dirty(outgoing->machine)))
 		log_warn("migration: dirty tracking could not be switched off");
 	outgoing->tracking = false;
@@ -205,8 +221,8 @@ static int save_state(struct outgoing *outgoing, uint64_t *bytes)
 /* Pause, save, last harvest: in this order, for saving writes guest memory too (dirty-tracking.md). */
 static int serve_switch(struct outgoing *outgoing, struct link_message *message)
 {
-	struct link_switched done = {};
 	uint64_t begin = now_us(), at;
+	struct link_switched done = {.stopped_us = begin};
 	int error;
 
 	outgoing->was_paused = machine_get_status(outgoing->machine) == MACHINE_PAUSED;
@@ -301,10 +317,15 @@ static const struct question {
 
 static void take_progress(struct outgoing *outgoing, const struct migration_progress *progress)
 {
-	enum migration_phase phase = outgoing->progress.phase;
+	const struct migration_progress before = outgoing->progress;
 
 	outgoing->progress = *progress;
-	outgoing->progress.phase = phase;
+	outgoing->progress.phase = before.phase;
+	outgoing->progress.has_ring = before.has_ring;
+	outgoing->progress.ring_waits = before.ring_waits;
+	outgoing->progress.ring_wait_us = before.ring_wait_us;
+	outgoing->progress.ring_wait_longest_us = before.ring_wait_longest_us;
+	note_ring_waits(outgoing);
 	/* The ends are told when they have happened here, too. */
 	if (progress->phase > PHASE_NONE && progress->phase <= PHASE_DOUBT)
 		set_phase(outgoing, progress->phase);

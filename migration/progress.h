@@ -60,6 +60,15 @@ struct migration_progress {
 	uint64_t elapsed_us;
 	/* The downtime and its parts; 0 until there. */
 	uint64_t downtime_us, pause_us, harvest_us, pages_us, state_us, handover_us, resume_us;
+	/*
+	 * What the guest felt. Standstill: from the moment when its vCPUs began to be stopped to the word that they run
+	 * again, so at most that; 0: until there, of a VM that was paused, and where nobody can know. Early stops:
+	 * switch-overs that were taken back because the rest was too much.
+	 */
+	uint64_t standstill_us, early_stops, early_stops_us;
+	/* In ring mode, filled in by the VMM: vCPUs that were held up by their full ring. */
+	bool has_ring;
+	uint64_t ring_waits, ring_wait_us, ring_wait_longest_us;
 	char text[MIGRATION_TEXT_BYTES]; /* FAILED, DOUBT: why; CONNECT: warnings of the target */
 };
 

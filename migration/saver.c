@@ -325,6 +325,7 @@ static int try_pause(struct saver *saver, bool forced)
 	mover->progress.phase = PHASE_ROUNDS;
 	mover_tell(mover, true);
 	error = mover_ask(mover, LINK_RUN_ON, 0, NULL);
+	mover_note_early_stop(mover, &saver->switched);
 	return error ? error : 1;
 }
 
@@ -471,6 +472,7 @@ static int stage_run_on(struct saver *saver)
 	error = mover_ask(mover, LINK_SAVED, SAVE_RUN_ON, NULL);
 	mover->progress.resume_us = now_us() - begin;
 	mover->progress.downtime_us = now_us() - saver->paused_us;
+	mover->progress.standstill_us = now_us() - saver->switched.stopped_us;
 	mover->progress.phase = PHASE_ROUNDS;
 	mover_tell(mover, true);
 	return error;

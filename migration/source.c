@@ -548,6 +548,7 @@ static int try_switch(struct mover *mover, bool forced)
 	mover_tell(mover, true);
 	source->switch_us = 0;
 	error = mover_ask(mover, LINK_RUN_ON, 0, NULL);
+	mover_note_early_stop(mover, &source->switched);
 	return error ? error : 1;
 }
 
@@ -644,6 +645,9 @@ static int stage_own(struct mover *mover)
 	mover->progress.resume_us = source->answer.us < took ? source->answer.us : took;
 	mover->progress.handover_us = took - mover->progress.resume_us;
 	mover->progress.downtime_us = now_us() - source->switch_us;
+	/* Without an answer nobody here knows when it ran there. */
+	if (source->answer_type == WIRE_TAKEN && !source->switched.paused)
+		mover->progress.standstill_us = now_us() - source->switched.stopped_us;
 	return 0;
 }
 

@@ -133,6 +133,27 @@ def test_summary_line(host, run, receive):
     verify(target)
 
 
+@pytest.mark.parametrize("tracking", ["ring=1024", "bitmap"])
+def test_what_the_guest_felt(host, run, receive, tracking):
+    """The standstill is within the downtime; vCPUs that wait for a small ring are counted, where there is one."""
+    vm = run("--dirty-tracking", tracking, cmdline=LOAD.format(rate="max"), memory="64M")
+    vm.expect(r"^guest: start")
+    target = receive()
+    result = migrate(host, vm.name, target.uri, "--max-downtime", "2s", "--json")
+    assert_moved(result)
+    last = json.loads(result.stdout.splitlines()[-1])
+    felt = last["migration"]["x-tern"]
+    assert felt["pages-us"] < felt["standstill-us"] <= felt["downtime-us"], felt
+    assert "the guest stood still for " in last["text"], last
+    if tracking == "bitmap":
+        assert "ring-waits" not in felt and "ring" not in last["text"], last
+    else:
+        assert felt["ring-waits"] > 1, felt
+        assert 0 < felt["ring-wait-longest-us"] < felt["ring-wait-us"] < felt["elapsed-us"], felt
+        assert f"waited {felt['ring-waits']} times for a full ring" in last["text"], last
+    verify(target)
+
+
 # ---- What stands against it ----
 
 

@@ -82,6 +82,7 @@ def test_live_save(host, run, loaded, files, tracking):
     before = last(vm.lines, "report")
     said = saved(host, path, "--max-downtime", "200ms")
     assert re.search(r"in [3-9]\d* rounds, [1-9]\d* pages sent again", said.stdout), said.stdout
+    assert "; the guest stood still for " in said.stdout and ("full ring" in said.stdout) == (tracking == "ring"), said.stdout
     still_runs(vm)
     vm.close()
     for name in ("r0", "r1"):
@@ -118,7 +119,8 @@ def test_quit_and_a_chain_of_restores(host, run, loaded, files):
 
 def test_pause(host, run, loaded, files):
     vm = loaded()
-    saved(host, os.path.join(files, "paused"), "--pause")
+    said = saved(host, os.path.join(files, "paused"), "--pause")
+    assert "stood still" not in said.stdout and "ring" not in said.stdout, said.stdout
     with vm.qmp() as qmp:
         assert qmp.command("query-status")["status"] == "paused"
         reports = len(vm.lines)

@@ -175,9 +175,17 @@ static void run_rounds(const struct dirty_request *request, unsigned int npages,
 	g_assert_true(is_dirty(&world, 8));
 	dirty_get_stats(world.dirty, &stats);
 	g_assert_cmpint(stats.ring_full_exits > 0, ==, expect_full);
+	/* Several waits: the longest is less than all of them, and more than most. */
+	g_assert_cmpint(stats.ring_full_longest_ns > 0, ==, expect_full);
+	g_assert_cmpint(stats.ring_full_longest_ns < stats.ring_full_ns, ==, expect_full);
+	g_assert_cmpuint(stats.ring_full_longest_ns * stats.ring_full_exits, >=,
+			 stats.ring_full_ns);
 	g_assert_cmpint(dirty_stop(world.dirty), ==, 0);
 	/* And a second migration attempt starts clean. */
 	g_assert_cmpint(dirty_start(world.dirty), ==, 0);
+	dirty_get_stats(world.dirty, &stats);
+	g_assert_cmpuint(stats.ring_full_exits + stats.ring_full_ns + stats.ring_full_longest_ns,
+			 ==, 0);
 	check_round(&world, FIRST_PAGE, 10);
 	g_assert_cmpint(dirty_stop(world.dirty), ==, 0);
 	close_world(&world);
