@@ -25,6 +25,7 @@ lab-check: lab-programs
 	$(PYTHON) -m pytest -q $(LABTESTS) || $(AGAIN) $(LABTESTS) || $(AGAIN) $(LABTESTS)
 lab-full:
 	$(MAKE) lab-check LABTESTS=tests/lab
+	$(MAKE) lab-check LABTESTS="tests/lab --cpus=4"
 
 demo:
 	lab/demo --arch $(ARCH)

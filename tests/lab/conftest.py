@@ -13,7 +13,8 @@
 A test file may change its hosts: LAB = {"memory": 2048} at its top gives options of LabHost; a function of the
 architecture may stand there too. {"guests": False}: its hosts need no tern and no guest. ARCHES = ["arm64"] there: the
 file is about that architecture alone.
-Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME, --core (the tests marked core alone).
+Options: --arch x86-64|arm64 (both when not given), --host-kernel NAME, --core (the tests marked core alone), --cpus N
+(the tests marked any_cpus alone, with guests of so many CPUs).
 """
 
 import os
@@ -41,20 +42,23 @@ def pytest_addoption(parser):
     """The choices of a test run."""
     parser.addoption("--arch", choices=kernels.ARCHES, help="test this architecture only")
     parser.addoption("--core", action="store_true", help="only the tests marked core: what a change waits for")
+    parser.addoption("--cpus", type=int, help="only the tests marked any_cpus, their guests with so many")
     parser.addoption("--host-kernel", default="stock", help="the lab hosts' kernel: stock, patched, 6.1, a path...")
 
 
 def pytest_configure(config):
-    """The mark of the tests that every change waits for."""
+    """The marks: of the tests that every change waits for, and of those that are for any number of CPUs."""
     config.addinivalue_line("markers", "core: of the short run")
+    config.addinivalue_line("markers", "any_cpus: the guest has one CPU, or as many as --cpus says")
 
 
 def pytest_collection_modifyitems(config, items):
-    """With --core, the rest is not for this run."""
-    if config.getoption("--core"):
-        rest = [item for item in items if not item.get_closest_marker("core")]
-        config.hook.pytest_deselected(items=rest)
-        items[:] = [item for item in items if item.get_closest_marker("core")]
+    """With --core or --cpus, the rest is not for this run."""
+    for option, mark in (("--core", "core"), ("--cpus", "any_cpus")):
+        if config.getoption(option):
+            rest = [item for item in items if not item.get_closest_marker(mark)]
+            config.hook.pytest_deselected(items=rest)
+            items[:] = [item for item in items if item.get_closest_marker(mark)]
 
 
 def pytest_generate_tests(metafunc):
@@ -124,6 +128,7 @@ def vm(request, arch):
     started = []
 
     def start(host=None, **kwargs) -> Vm:
+        kwargs.setdefault("cpus", request.config.getoption("--cpus") or 1)
         guest = Vm(host or request.getfixturevalue("lab"), **kwargs)
         started.append(guest)
         return guest

@@ -17,8 +17,7 @@ def complaints(guest) -> list[str]:
     return [line for line in lines if not NOISE.search(line)]
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("cpus", [1, 4])
+@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.core), pytest.param(4, marks=pytest.mark.core), 8])
 def test_boot(vm, arch, cpus):
     """To a shell, with all CPUs and all memory, on KVM's clock, without a complaint; then off, with exit status 0."""
     guest = vm(cpus=cpus, memory="384M", rng=True)
@@ -46,6 +45,7 @@ def test_devices_use_msix(vm):
     assert all(sum(map(int, row.split()[1:5])) > 0 for row in rows), rows
 
 
+@pytest.mark.any_cpus
 @pytest.mark.core
 def test_command_and_exit(vm):
     """A guest that is given a command runs it and turns itself off."""
@@ -67,6 +67,7 @@ def test_guest_reboots(vm):
     assert guest.wait() == 0
 
 
+@pytest.mark.any_cpus
 @pytest.mark.core
 def test_panic_with_reset_limit(vm):
     """A guest that panics asks for a reset; with none allowed, tern ends and says so by its exit status."""
@@ -76,6 +77,7 @@ def test_panic_with_reset_limit(vm):
     assert guest.wait() == 4
 
 
+@pytest.mark.any_cpus
 def test_gzipped_image(vm, lab, arch, guest_dir, tmp_path):
     """arm64: the kernel as the boot protocol has it, and as distributions compress it."""
     if arch != "arm64":
@@ -88,6 +90,7 @@ def test_gzipped_image(vm, lab, arch, guest_dir, tmp_path):
     lab.run("rm /tmp/Image.gz")
 
 
+@pytest.mark.any_cpus
 def test_serial_to_a_file(vm, lab):
     """--serial file: all of the console, and a guest that does not wait for a reader."""
     guest = vm(serial="file=/tmp/console", run="seq 1 2000")
@@ -97,6 +100,7 @@ def test_serial_to_a_file(vm, lab):
     assert "guest: exit status 0" in text
 
 
+@pytest.mark.any_cpus
 def test_serial_on_a_pty(vm, lab):
     """--serial pty: tern console attaches, leaves, and attaches again."""
     guest = vm(serial="pty")
@@ -141,6 +145,7 @@ def test_bad_input(lab, case):
     assert lab.run("ls /run/user/1000/tern 2>/dev/null; pidof tern").stdout.strip() == ""
 
 
+@pytest.mark.any_cpus
 def test_a_name_in_use(vm, lab):
     """The second VM of a name is refused; the first does not notice."""
     guest = vm()

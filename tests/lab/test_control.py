@@ -46,6 +46,7 @@ def test_many_pauses(vm):
     assert "disk failed" not in guest.console
 
 
+@pytest.mark.any_cpus
 @pytest.mark.core
 def test_power_button(vm):
     """The guest's kernel sees the button and turns itself off; events tell the client in order."""
@@ -72,6 +73,7 @@ def test_reset(vm):
     assert int(guest.sh("nproc")) == 2
 
 
+@pytest.mark.any_cpus
 def test_quit_and_stop(vm):
     """quit ends it at once; tern stop asks the guest first."""
     guest = vm()
@@ -83,6 +85,7 @@ def test_quit_and_stop(vm):
     assert guest.wait() == 0
 
 
+@pytest.mark.any_cpus
 def test_keys_on_the_terminal(vm):
     """Ctrl-A x ends tern run; Ctrl-A twice gives the guest one."""
     guest = vm()
@@ -106,6 +109,7 @@ def test_list_and_status(vm, lab):
     assert json.loads(lab.run(["tern", "list", "--json"], user="tern", check=True).stdout) == []
 
 
+@pytest.mark.any_cpus
 def test_clients_that_misbehave(vm):
     """Garbage, a flood, and a client that never reads hurt neither the guest nor the others."""
     guest = vm()

@@ -42,6 +42,7 @@ def test_four_writers(vm, images):
     assert guest.sh("cat /tmp/said*").split("\n")[:4] == ["disk-check: ok"] * 4
 
 
+@pytest.mark.any_cpus
 def test_discard_and_zeroes(vm, lab, images):
     """What the guest throws away is returned to the host, and reads as zeros where it said so."""
     lab.run(f"seq 1 2000000 | head -c 8388608 >{images}/data.img", check=True, timeout=120)
@@ -58,6 +59,7 @@ def test_discard_and_zeroes(vm, lab, images):
     assert tail == lab.run("seq 1 2000000 | head -c 8388608 | tail -c 2097152 | md5sum", timeout=120).stdout
 
 
+@pytest.mark.any_cpus
 def test_read_only(vm, images):
     """A read-only disk refuses writes in the guest, and two VMs may share it."""
     guest = vm(disks=[f"path={images}/data.img,readonly=on"])
@@ -68,6 +70,7 @@ def test_read_only(vm, images):
             "not permitted" in each.sh("dd if=/dev/zero of=/dev/vda count=1 2>&1", check=False)
 
 
+@pytest.mark.any_cpus
 def test_an_image_in_use(vm, lab, images):
     """One writer excludes everybody else, in one line; when it has gone, the next may come."""
     guest = vm(disks=[f"path={images}/data.img"])
@@ -81,6 +84,7 @@ def test_an_image_in_use(vm, lab, images):
     assert third.sh("head -c 1 /dev/vda | wc -c").strip() == "1"
 
 
+@pytest.mark.any_cpus
 @pytest.mark.core
 def test_entropy(vm):
     """/dev/hwrng is ours and gives what it should."""

@@ -74,6 +74,7 @@ def test_tap_several_queues(vm, lab, tap, vhost):
     transfer(lab, guest, host_ip, mib=1)
 
 
+@pytest.mark.any_cpus
 def test_guest_reset_on_a_tap(vm, tap):
     """A guest that reboots finds its network again."""
     name, host_ip, guest_ip = tap()
@@ -84,6 +85,7 @@ def test_guest_reset_on_a_tap(vm, tap):
     assert "0% packet loss" in guest.sh(f"ping -c 1 {host_ip}")
 
 
+@pytest.mark.any_cpus
 def test_a_tap_in_use(vm, lab, tap):
     """A tap serves one VM: the second is told so."""
     name, _, _ = tap()

@@ -3,6 +3,8 @@
 
 import re
 
+import pytest
+
 
 def test_pci_as_linux_sees_it(vm, lab):
     """The kernel finds every function, is content with every BAR, and moves none."""
@@ -34,6 +36,7 @@ def test_a_function_reset_and_rescan(vm, lab):
     assert len(guest.sh("head -c 32 /dev/hwrng | md5sum").split()[0]) == 32
 
 
+@pytest.mark.any_cpus
 def test_clock(vm, lab):
     """The real-time clock tells the host's time; a guest that sets it keeps what it set over its own reset."""
     guest = vm()
