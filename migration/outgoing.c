@@ -331,6 +331,14 @@ static void take_progress(struct outgoing *outgoing, const struct migration_prog
 		set_phase(outgoing, progress->phase);
 }
 
+static void say_failed(const struct outgoing *outgoing, const char *why)
+{
+	const bool runs = machine_get_status(outgoing->machine) == MACHINE_RUNNING;
+
+	log_error("%s: failed, the VM %s: %s", outgoing->saving ? "save" : "migration",
+		  runs ? "runs on" : "is here", why);
+}
+
 static void end_attempt(struct outgoing *outgoing, enum migration_phase phase)
 {
 	bool gone = outgoing->over;
@@ -348,10 +356,7 @@ static void end_attempt(struct outgoing *outgoing, enum migration_phase phase)
 	if (gone)
 		outgoing->released = outgoing->held = false;
 	if (phase == PHASE_FAILED)
-		log_error("%s: failed, the VM %s: %s", outgoing->saving ? "save" : "migration",
-			  machine_get_status(outgoing->machine) == MACHINE_RUNNING ? "runs on"
-										   : "is here",
-			  outgoing->progress.text);
+		say_failed(outgoing, outgoing->progress.text);
 	set_phase(outgoing, phase);
 	if (gone)
 		outgoing->events.gone(outgoing->events.opaque);
@@ -613,10 +618,13 @@ int outgoing_resolve(struct outgoing *outgoing, bool own)
 	if (own) {
 		int error = undo(outgoing);
 
-		if (!error)
+		if (!error) {
+			say_failed(outgoing, "kept by the operator");
 			set_phase(outgoing, PHASE_FAILED);
+		}
 		return error;
 	}
+	log_info("migration: the VM is given up by the operator");
 	stop_tracking(outgoing);
 	machine_leave(outgoing->machine);
 	set_phase(outgoing, PHASE_COMPLETED);
