@@ -4,10 +4,11 @@
 Migrations that go wrong on purpose: one fault each, at a stage, on a side, with all that is not named by these three
 chosen from a seed. After each the harness plays the operator as docs/lifecycle.md says, and judges: never lost, never twice.
 
-usage: faults.py [--seed N] [--count N] [--jobs N] [--only SEED:STAGE:FAULT:SIDE]...
+usage: faults.py [--seed N] [--count N] [--jobs N] [--only SEED:STAGE:FAULT:SIDE[:tls]]...
 
 Prints a line for each fault that was not survived as it should be, and a table of stage x fault x side with counts, in which
-a zero is a failure too: a stage in which nothing happened proves nothing.
+a zero is a failure too: a stage in which nothing happened proves nothing. One in TLS_EVERY comes over TLS; they have a table
+of their own.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import re
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +29,8 @@ import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import relay as wire  # noqa: E402  (the path comes first)
+import tls_ends  # noqa: E402
+import tls_keys  # noqa: E402
 from qmp import Qmp, QmpError  # noqa: E402
 from relay import SOURCE, TARGET, Relay, Trigger  # noqa: E402
 from vm import Host, Receiver, Vm  # noqa: E402
@@ -42,6 +46,8 @@ SETTLE_S = 30.0
 OPERATOR_S = 4 * SILENCE_S + 1.0
 LOAD = f"mode=dirty wset=4M rate=5000 words=512 seconds=0 report=1000ms token=serial,disk token_ms={TOKEN_MS}"
 PARAMETERS = {"x_tern_silence": int(SILENCE_S * 1000), "max_bandwidth": 48 << 20, "x_tern_downtime_us": 100000}
+NEVER = float("inf")
+LACK_MOST = 1000  # tokens that a full disk may have cost at a time
 USUAL_BYTES = 5 << 20  # of the source in all
 
 STAGES = {
@@ -57,10 +63,14 @@ STAGES = {
 }
 NETWORK = ("cut", "half-open", "delay", "short writes", "reorder", "bit flip")
 PROCESS = ("kill VMM", "kill mover", "stop VMM", "stop mover")
-FAULTS = NETWORK + PROCESS
+SHORTAGE = ("disk full", "no memory")
+FAULTS = NETWORK + PROCESS + SHORTAGE
 SIDES = (SOURCE, TARGET)
+CELLS = [(stage, fault, side) for stage in STAGES for fault in FAULTS for side in SIDES]
+TLS_EVERY = 5
 
-Fault = collections.namedtuple("Fault", "seed stage fault side")
+# over: "clear", "tls"
+Fault = collections.namedtuple("Fault", "seed stage fault side over", defaults=("clear",))
 Result = collections.namedtuple("Result", "fault injected outcome problems story seconds")
 
 
@@ -161,9 +171,11 @@ class DiskJudge(threading.Thread):
 
     MAGIC = int.from_bytes(b"TERNTOK1", "big")
 
-    def __init__(self, path):
+    def __init__(self, path, may_lack):
+        """may_lack: some of the guest's writes failed, and it was told so."""
         super().__init__(daemon=True)
         self.path = path
+        self.may_lack = may_lack
         self.clocks = {}
         self.problems = []
         self.last = 0
@@ -175,18 +187,27 @@ class DiskJudge(threading.Thread):
             self.look(max(1, self.last - 2))
 
     def look(self, number):
+        lacking = 0
         with open(self.path, "rb") as image:
-            while len(self.problems) < 3:
+            while len(self.problems) < 3 and lacking <= (LACK_MOST if self.may_lack else 0):
                 image.seek(number % (IMAGE_BYTES // 512) * 512)
                 magic, value, clock, check = struct.unpack("<QQQQ", image.read(32))
                 if value != number or check != ((magic ^ (number * 0x9E3779B97F4A7C15)) + clock) & (2**64 - 1):
-                    return
+                    lacking += 1
+                    number += 1
+                    continue
+                lacking = 0
                 if self.clocks.setdefault(number, clock) != clock:
                     self.problems.append(f"disk: token {number} was written twice")
-                if clock <= self.clocks.get(number - 1, 0):
+                if clock <= self.clocks.get(self.before(number), 0):
                     self.problems.append(f"disk: token {number} is older than the one before it")
                 self.last = max(self.last, number)
                 number += 1
+
+    def before(self, number):
+        """The token before that one, if it is there."""
+        least = number - (LACK_MOST if self.may_lack else 1)
+        return next((n for n in range(number - 1, least - 1, -1) if n in self.clocks), None)
 
     def finish(self):
         self.ended.set()
@@ -219,12 +240,15 @@ class Trial:
         self.host = host
         self.fault = fault
         self.random = random.Random(f"{fault.seed}/{fault.stage}/{fault.fault}/{fault.side}")
+        self.keys = host.keys if fault.over == "tls" else None
         self.source_name, self.target_name = f"s{number}", f"t{number}"
         self.image = host.image(f"f{number}.img", IMAGE_BYTES)
         self.injected = False
         self.excused_s = 0.0  # for which the guest stood still by the harness's hand
         self.notes = []
+        self.problems = []  # of the harness itself
         self.killed = None  # (side, "VMM" or "mover")
+        self.killed_at = None
         self.stopped = set()
         self.timers = []
         self.movers = {}
@@ -244,6 +268,12 @@ class Trial:
         return trigger._replace(after=trigger.after or self.random.random() < 0.5)
 
     def act(self, relay, connection):
+        try:
+            self.harm(relay, connection)
+        except Exception:  # noqa: BLE001  (on a thread of the relay's, where nobody would hear of it)
+            self.problems.append(traceback.format_exc(limit=4))
+
+    def harm(self, relay, connection):
         kind, choose = self.fault.fault, self.random
         self.injected = True
         if kind == "cut":
@@ -262,8 +292,36 @@ class Trial:
         elif kind == "bit flip":
             bodies = self.fault.side == SOURCE and self.fault.stage in ("round 0", "rounds", "state")
             relay.flip(self.fault.side, bodies and choose.random() < 0.6)
+        elif kind in SHORTAGE:
+            self.starve(kind)
         else:
             self.strike(kind)
+
+    def starve(self, kind):
+        """For a while its files cannot be written, or it gets no more memory."""
+        victim = self.source if self.fault.side == SOURCE else self.target
+        pid, what, least = victim.process.pid, "fsize", 1
+        if kind == "no memory":
+            if self.random.random() < 0.5:
+                pid = self.movers.get(self.fault.side) or victim.mover()
+            pages = (read_text(f"/proc/{pid}/statm").split() or "0")[0]
+            what, least = "as", int(pages) * os.sysconf("SC_PAGE_SIZE")
+        seconds = self.random.choice((0.05, 0.3, 1.5, 3.0))
+        self.injected = bool(pid and least) and self.limit(pid, what, least)
+        if self.injected:
+            timer = threading.Timer(seconds, self.limit, (pid, what, "unlimited"))
+            self.timers.append(timer)
+            timer.start()
+
+    def limit(self, pid, what, soft):
+        """As the user whose process it is: not every root may do it. False: there is no such process any more."""
+        result = subprocess.run(
+            [*self.host.prefix, "prlimit", "--pid", str(pid), f"--{what}={soft}:"], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+        if result.returncode and os.path.exists(f"/proc/{pid}/exe"):
+            self.problems.append(f"the harness: {result.stderr.strip()}")
+        return result.returncode == 0
 
     def strike(self, kind):
         """SIGKILL, or SIGSTOP and later SIGCONT or SIGKILL."""
@@ -277,6 +335,7 @@ class Trial:
             return
         if verb == "kill":
             self.killed = (self.fault.side, what)
+            self.killed_at = time.monotonic()
             return
         seconds = self.random.choice((0.05, 0.3, 1.5 * SILENCE_S, 3 * SILENCE_S))
         self.excused_s += seconds
@@ -289,6 +348,7 @@ class Trial:
     def release(self, pid, what, dies):
         if dies:
             self.killed = (self.fault.side, what)
+            self.killed_at = time.monotonic()
         send_signal(pid, signal.SIGKILL if dies else signal.SIGCONT)
         self.stopped.discard(pid)
 
@@ -393,6 +453,8 @@ class Trial:
             return self.target
         if vmm_killed and self.killed[0] == SOURCE and not self.relay.seen[wire.READY]:
             return None
+        if vmm_killed and self.killed[0] == SOURCE and self.relay.seen_at.get(wire.CANCEL, NEVER) < self.killed_at:
+            return None  # while it lived, stopped, its mover had said that the VM stays there
         if vmm_killed and self.killed[0] == TARGET and taken:
             return None  # it ran there, and died there
         raise Wrong(f"LOST: source {source}, target {target}")
@@ -457,13 +519,16 @@ class Trial:
 
     def begin(self):
         silence = f"{int(SILENCE_S * 1000)}ms"
-        self.target = Target(self.host, "--silence", silence, "--dirty-tracking", self.tracking, name=self.target_name)
+        tls = ("--tls", self.keys.directory) if self.keys else ()
+        self.target = Target(
+            self.host, "--silence", silence, "--dirty-tracking", self.tracking, *tls, name=self.target_name
+        )  # fmt: skip
         self.source = Source(
             self.host, "--disk", f"path={self.image}", "--dirty-tracking", self.tracking, cmdline=LOAD,
             name=self.source_name, memory="32M",
         )  # fmt: skip
-        self.judge = DiskJudge(self.image)
-        self.relay = Relay(self.target.uri, self.choose_trigger(), self.act, self.random.random())
+        self.judge = DiskJudge(self.image, may_lack=self.fault.fault == "disk full")
+        self.relay = Relay(self.target.uri, self.choose_trigger(), self.act, self.random.random(), self.keys)
         self.wait(lambda: "token: 1" in self.source.text(), 20, "the guest does not start")
 
     def run(self):
@@ -473,7 +538,7 @@ class Trial:
         with self.source.qmp() as qmp:
             compare = {"x_tern_verify_ram": self.random.random() < 0.3}
             qmp.command("migrate-set-parameters", multifd_channels=self.channels, **PARAMETERS, **compare)
-            qmp.command("migrate", uri=self.relay.uri)
+            qmp.command("migrate", uri=self.relay.uri, **({"x_tern_tls": self.keys.directory} if self.keys else {}))
             self.movers = {SOURCE: self.source.mover(), TARGET: self.target.mover()}
         source, target = self.settle()
         begin = time.monotonic()
@@ -524,6 +589,7 @@ def try_fault(host, fault, number):
         problems.append(traceback.format_exc(limit=4))
     if problems or os.environ.get("TERN_FAULTS_STORIES"):
         story = trial.story()
+    problems += trial.problems
     trial.close()
     if fault.fault == "bit flip" and trial.relay:
         trial.injected = trial.relay.flipped
@@ -540,6 +606,7 @@ def start_worker(directory, tern, guest, user):
     os.nice(5)
     own = tempfile.mkdtemp(prefix="w", dir=directory)
     _worker["host"] = Host(own, tern, guest, user)
+    _worker["host"].keys = tls_ends.Keys(os.path.join(directory, "keys"))
     _worker["number"] = 0
 
 
@@ -554,25 +621,39 @@ def work(fault):
 
 
 def plan(seed, count):
-    """Every cell of the table in turn, in an order of the seed's."""
-    cells = [(stage, fault, side) for stage in STAGES for fault in FAULTS for side in SIDES]
+    """Every cell of the table in turn, in an order of the seed's; each turn has others of them over TLS."""
+    cells = list(enumerate(CELLS))
     chooser = random.Random(seed)
-    faults = []
+    faults, turn = [], 0
     while len(faults) < count:
         chooser.shuffle(cells)
-        faults += [Fault(f"{seed}.{len(faults) + n}", *cell) for n, cell in enumerate(cells)]
+        faults += [
+            Fault(f"{seed}.{len(faults) + n}", *cell, "clear" if (place + turn) % TLS_EVERY else "tls")
+            for n, (place, cell) in enumerate(cells)
+        ]
+        turn += 1
     return faults[:count]
 
 
-def table(results):
-    counts = collections.Counter((r.fault.stage, r.fault.fault, r.fault.side) for r in results if r.injected)
-    lines = ["stage      " + "".join(f"{fault:>13}" for fault in FAULTS) + "   (source/target)"]
+def rows_of(counts):
+    lines = ["stage      " + "".join(f"{fault:>13}" for fault in FAULTS)]
     for stage in STAGES:
         cells = ("/".join(str(counts[stage, fault, side]) for side in SIDES) for fault in FAULTS)
         lines.append(f"{stage:<11}" + "".join(f"{cell:>13}" for cell in cells))
+    return lines
+
+
+def table(results):
+    """Its text, and the cells in which nothing happened: none of all, nor of those that were to come over TLS."""
+    happened = [(r.fault[1:4], r.fault.over) for r in results if r.injected]
+    counts = collections.Counter(cell for cell, _ in happened)
+    secret = collections.Counter(cell for cell, over in happened if over == "tls")
+    lines = ["source/target, in all", *rows_of(counts), "of these over TLS", *rows_of(secret)]
     outcomes = collections.Counter(r.outcome for r in results if r.injected)
     lines.append("outcomes: " + ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())))
-    zero = [key for key in ((s, f, d) for s in STAGES for f in FAULTS for d in SIDES) if not counts[key]]
+    planned = {r.fault[1:4] for r in results if r.fault.over == "tls"}
+    zero = [cell for cell in CELLS if not counts[cell]]
+    zero += [(*cell, "tls") for cell in CELLS if cell in planned and not secret[cell]]
     return "\n".join(lines), zero
 
 
@@ -580,14 +661,14 @@ def run_all(faults, tern, guest, user, jobs, say=print):
     """Returns the results. One line for each that went wrong."""
     directory = tempfile.mkdtemp(prefix="tern-faults.")
     os.chmod(directory, 0o755)
+    tls_keys.make(os.path.join(directory, "keys"))
     results = []
     try:
         with multiprocessing.Pool(jobs, start_worker, (directory, tern, guest, user)) as pool:
             for result in pool.imap_unordered(work, faults):
                 results.append(result)
                 if result.problems:
-                    fault = result.fault
-                    say(f"FAILED --only '{fault.seed}:{fault.stage}:{fault.fault}:{fault.side}': {'; '.join(result.problems)}")
+                    say(f"FAILED --only '{':'.join(result.fault)}': {'; '.join(result.problems)}")
                     say(result.story)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -597,9 +678,9 @@ def run_all(faults, tern, guest, user, jobs, say=print):
 def main():
     parser = argparse.ArgumentParser(description="migrations that go wrong on purpose")
     parser.add_argument("--seed", default=str(int(time.time())))
-    parser.add_argument("--count", type=int, default=len(STAGES) * len(FAULTS) * len(SIDES))
+    parser.add_argument("--count", type=int, default=len(CELLS))
     parser.add_argument("--jobs", type=int, default=3)
-    parser.add_argument("--only", action="append", metavar="SEED:STAGE:FAULT:SIDE", default=[])
+    parser.add_argument("--only", action="append", metavar="SEED:STAGE:FAULT:SIDE[:tls]", default=[])
     arguments = parser.parse_args()
     import conftest
 

@@ -5,7 +5,8 @@ flips bits. It follows the records (docs/wire.md), so that it can act at the bou
 
 A relay forwards until its trigger is met; then it calls `act`, on the thread of that connection, with what was about to be
 sent held back or just sent. What the network does from then on is set by the methods that `act` calls. It knows nothing
-of processes; faults.py does.
+of processes; faults.py does. Where both ends use TLS it has keys of theirs (tls_ends.py), to see the records; harm is done to
+the encrypted bytes.
 """
 
 import collections
@@ -15,12 +16,15 @@ import struct
 import threading
 import time
 
+import tls_ends
+
 HEADER_BYTES = 32
 HELLO, CONFIG, STATE, OWN, DONE, CANCEL, ASK = range(1, 8)
 HELLO_OK, CONFIG_OK, REFUSE, ROUND_DONE, READY, TAKEN, REFUSED_OWN, UNKNOWN = range(32, 40)
 HEARTBEAT, DATA_HELLO, PAGES, ROUND_END = range(64, 68)
 WITH_ROUND = (STATE, ROUND_DONE, PAGES, ROUND_END)
 SOURCE, TARGET = "source", "target"
+OTHER = {SOURCE: TARGET, TARGET: SOURCE}
 
 # When a fault comes: before or after a record of that kind that `side` sends has been passed on (round: 0, or 1 for any
 # later one); or, with kind None, after so many bytes of the source's.
@@ -74,22 +78,60 @@ class Connection:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.swallows = False
         self.held_until = 0
-        self.closed = 0
+        self.tls = {}
+        if relay.keys:
+            self.tls = {
+                SOURCE: tls_ends.End(relay.keys.answers, server=True),
+                TARGET: tls_ends.End(relay.keys.speaks, server=False),
+            }
+
+    def start(self):
+        try:
+            for side in self.tls:
+                self.shake(side)
+        except OSError:
+            self.end(SOURCE)
+            self.end(TARGET)
+            return
+        for side in (SOURCE, TARGET):
+            threading.Thread(target=self.run, args=(side,), daemon=True).start()
+
+    def shake(self, side):
+        done, said = self.tls[side].shake(b"")
+        while True:
+            if said:
+                self.relay.pass_on_sealed(self, OTHER[side], said)
+            if done:
+                return
+            heard = self.ends[side].recv(65536)
+            if not heard:
+                raise OSError("ended in the handshake")
+            done, said = self.tls[side].shake(heard)
+
+    def heard(self, side):
+        """What `side` says, in the clear."""
+        if self.tls:
+            yield self.tls[side].open(b"")
+        while data := self.ends[side].recv(65536):
+            yield self.tls[side].open(data) if self.tls else data
 
     def run(self, side):
         """Passes on what `side` says."""
-        reader, writer = self.ends[side], self.ends[TARGET if side == SOURCE else SOURCE]
         splitter = Splitter()
         try:
-            while data := reader.recv(65536):
+            for data in self.heard(side):
                 for kind, number, piece in splitter.feed(data):
                     self.is_data |= kind == DATA_HELLO
-                    self.relay.pass_on(self, side, kind, number, piece, writer)
+                    self.relay.pass_on(self, side, kind, number, piece)
         except OSError:
             pass
+        self.end(side)
+
+    def end(self, side):
+        """`side` says nothing more."""
         if self.relay.quiet_end(self):
             return
-        for end, how in ((writer, socket.SHUT_WR), (reader, socket.SHUT_RD)):
+        for end, how in ((self.ends[OTHER[side]], socket.SHUT_WR), (self.ends[side], socket.SHUT_RD)):
             try:
                 end.shutdown(how)
             except OSError:
@@ -104,18 +146,23 @@ class Connection:
 
 
 class Relay:
-    """uri is where the source is to be sent. seen: how many records of each kind have come here, passed on or not."""
+    """
+    uri is where the source is to be sent. seen: how many records of each kind have come here, passed on or not. keys: both
+    ends use TLS, with these.
+    """
 
-    def __init__(self, target_uri, trigger, act, seed):
+    def __init__(self, target_uri, trigger, act, seed, keys=None):
         host, port = target_uri.removeprefix("tcp:").rsplit(":", 1)
         self.target = (host, int(port))
         self.trigger = trigger
         self.act = act
+        self.keys = keys
         self.random = random.Random(seed)
         self.lock = threading.RLock()
         self.fired = False
         self.fired_at = None
         self.seen = collections.Counter()
+        self.seen_at = {}  # when the first of a kind came
         self.bytes = 0
         self.connections = []
         self.closed = False
@@ -147,8 +194,7 @@ class Relay:
             connection.swallows = now < self.swallow_until
             with self.lock:
                 self.connections.append(connection)
-            for side in (SOURCE, TARGET):
-                threading.Thread(target=connection.run, args=(side,), daemon=True).start()
+            threading.Thread(target=connection.start, daemon=True).start()
 
     # ---- Passing on ----
 
@@ -161,21 +207,33 @@ class Relay:
             return False
         return trigger.round is None or (number == 0) == (trigger.round == 0)
 
-    def pass_on(self, connection, side, kind, number, piece, writer):
-        fire = False
+    def fires(self, side, kind, number, piece):
         with self.lock:
             if kind is not None:
                 self.seen[kind] += 1
-            if not self.fired and self.meets(side, kind, number, piece):
-                self.fired = fire = True
-                self.fired_at = time.monotonic()
+                self.seen_at.setdefault(kind, time.monotonic())
+            if self.fired or not self.meets(side, kind, number, piece):
+                return False
+            self.fired = True
+            self.fired_at = time.monotonic()
+            return True
+
+    def pass_on(self, connection, side, kind, number, piece):
+        fire = self.fires(side, kind, number, piece)
         if fire and not self.trigger.after:
             self.act(self, connection)
-        self.send(connection, side, piece, writer, kind is None)
+        self.send(connection, side, piece, kind is None, bool(connection.tls))
         if fire and self.trigger.after:
             self.act(self, connection)
 
-    def send(self, connection, side, piece, writer, is_body):
+    def pass_on_sealed(self, connection, side, piece):
+        """What TLS itself says; no record."""
+        if self.fires(side, None, None, piece):
+            self.act(self, connection)
+        self.send(connection, side, piece, False, False)
+
+    def send(self, connection, side, piece, is_body, seal):
+        writer = connection.ends[OTHER[side]]
         while not self.closed:
             until = max(self.delay_until, connection.held_until)
             left = until - time.monotonic()
@@ -185,6 +243,8 @@ class Relay:
         with self.lock:
             if connection.swallows:
                 return
+            if seal:
+                piece = connection.tls[OTHER[side]].close(piece)
             if self.flip_side == side and (is_body or not self.flip_body):
                 self.flip_side = None
                 self.flipped = True

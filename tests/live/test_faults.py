@@ -12,7 +12,6 @@ import faults
 import pytest
 from vm import Receiver
 
-CELLS = len(faults.STAGES) * len(faults.FAULTS) * len(faults.SIDES)
 JOBS = int(os.environ.get("TERN_FAULTS_JOBS", "3"))
 
 # Faults that were not survived once, as "seed:stage:fault:side".
@@ -35,7 +34,7 @@ def run(host, rows):
 @pytest.mark.skipif(bool(os.environ.get("TERN_SANITIZED")), reason="its limits of time are for the program as it is used")
 def test_never_lost_never_twice(host, capsys):
     seed = os.environ.get("TERN_FAULTS_SEED", str(int(time.time())))
-    rows = faults.plan(seed, int(os.environ.get("TERN_FAULTS", str(CELLS))))
+    rows = faults.plan(seed, int(os.environ.get("TERN_FAULTS", str(len(faults.CELLS)))))
     begin = time.monotonic()
     results, lines = run(host, rows)
     text, zero = faults.table(results)
