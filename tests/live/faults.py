@@ -396,14 +396,13 @@ class Trial:
         """Until both ends are done with it, or in a doubt that they do not leave by themselves."""
         end, since, last = time.monotonic() + SETTLE_S, time.monotonic(), None
         while time.monotonic() < end:
-            now = self.states()
-            if now != last:
+            over = not self.stopped and not any(timer.is_alive() for timer in self.timers)
+            now = self.states()  # of after that
+            if now != last or not over:
                 last, since = now, time.monotonic()
             calm = time.monotonic() - since
-            if now[0] in ("gone", "here", "doubt") and now[1] in ("runs", "ended", "doubt", "empty"):
-                if self.stopped or any(timer.is_alive() for timer in self.timers):
-                    since = time.monotonic()
-                elif calm > (OPERATOR_S if "doubt" in now else 0.15):
+            if over and now[0] in ("gone", "here", "doubt") and now[1] in ("runs", "ended", "doubt", "empty"):
+                if calm > (OPERATOR_S if "doubt" in now else 0.15):
                     return now
             time.sleep(0.05)
         raise Wrong(f"not settled within {SETTLE_S} s: source {last[0]}, target {last[1]}")
@@ -538,7 +537,10 @@ class Trial:
         with self.source.qmp() as qmp:
             compare = {"x_tern_verify_ram": self.random.random() < 0.3}
             qmp.command("migrate-set-parameters", multifd_channels=self.channels, **PARAMETERS, **compare)
-            qmp.command("migrate", uri=self.relay.uri, **({"x_tern_tls": self.keys.directory} if self.keys else {}))
+            try:
+                qmp.command("migrate", uri=self.relay.uri, **({"x_tern_tls": self.keys.directory} if self.keys else {}))
+            except EOFError:
+                self.wait(lambda: self.killed, 1, "the source's VMM ended without an answer")
             self.movers = {SOURCE: self.source.mover(), TARGET: self.target.mover()}
         source, target = self.settle()
         begin = time.monotonic()
