@@ -10,6 +10,9 @@
  * A page must be re-armed before it is read (memory/dirty.c). Where that takes a call, it is made for windows of many
  * pages, by whichever thread comes first to a window: `armed` is the page up to which this round has been re-armed.
  *
+ * A round can be cut short: threads look at `cut` before each word of the map (64 pages), and note each word that they
+ * took. What they did not take is left for the caller.
+ *
  * A thread sleeps between rounds under `lock`; `wanted` counts rounds begun. What ends a blocked send is a cut of its
  * connection by pages_out_free().
  */
@@ -72,6 +75,9 @@ struct pages_out {
 
 	pthread_mutex_t arm_lock; /* armed; a leaf but for env.rearm */
 	page_t armed;
+
+	_Atomic bool cut;
+	uint8_t *taken; /* for each word of the map, in this round; its channel's alone */
 
 	_Atomic uint64_t data, zero, bytes, dealt;
 };
@@ -198,6 +204,7 @@ static int send_word(struct sender *sender, uint64_t word)
 	uint64_t n = 0;
 	int error = 0;
 
+	sender->out->taken[word] = true;
 	while (bits && !error) {
 		unsigned int bit = (unsigned int)__builtin_ctzll(bits);
 		page_t page = word * 64 + bit;
@@ -214,18 +221,30 @@ static int send_word(struct sender *sender, uint64_t word)
 	return error;
 }
 
+/* A first round names every page; the others may be silent. */
+static int leave_word(struct sender *sender, uint64_t word)
+{
+	int error = 0;
+
+	for (page_t page = word * 64; !sender->out->map && !error && page < word * 64 + 64; page++)
+		error = add_page(sender, page, WIRE_DISCARDED);
+	return error;
+}
+
 static int send_chunk(struct sender *sender, uint64_t chunk)
 {
 	const uint64_t words = WIRE_CHUNK_PAGES / 64, first = chunk * words;
+	struct pages_out *out = sender->out;
 	bool any = false;
 	int error = 0;
 
 	for (uint64_t i = 0; i < words; i++)
-		any |= word_of(sender->out->map, first + i) != 0;
-	if (any)
-		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);
+		any |= word_of(out->map, first + i) != 0;
+	if (any && !atomic_load(&out->cut))
+		error = arm_until(out, (chunk + 1) * WIRE_CHUNK_PAGES);
 	for (uint64_t i = 0; any && !error && i < words; i++)
-		error = send_word(sender, first + i);
+		error = atomic_load(&out->cut) ? leave_word(sender, first + i)
+					       : send_word(sender, first + i);
 	return error;
 }
 
@@ -336,16 +355,18 @@ int pages_out_new(struct pages_out **result, const struct pages_out_env *env,
 {
 	struct pages_out *out = calloc(1, sizeof(*out));
 	struct sender *sender = calloc(n, sizeof(*sender));
+	uint8_t *taken = calloc(env->npages / 64, 1);
 	int error = 0;
 
-	if (!out || !sender) {
+	if (!out || !sender || !taken) {
 		for (unsigned int i = 0; i < n; i++)
 			transport_close(&connections[i]);
 		free(out);
 		free(sender);
+		free(taken);
 		return fail(-ENOMEM, "migration: no memory for %u channels", n);
 	}
-	*out = (struct pages_out){.env = *env, .nsenders = n, .sender = sender};
+	*out = (struct pages_out){.env = *env, .nsenders = n, .sender = sender, .taken = taken};
 	pthread_mutex_init(&out->lock, NULL);
 	pthread_mutex_init(&out->arm_lock, NULL);
 	pthread_cond_init(&out->begun, NULL);
@@ -386,6 +407,7 @@ void pages_out_free(struct pages_out *out)
 	pthread_mutex_destroy(&out->arm_lock);
 	pthread_cond_destroy(&out->begun);
 	free(out->sender);
+	free(out->taken);
 	free(out);
 }
 
@@ -406,9 +428,29 @@ void pages_out_begin(struct pages_out *out, uint32_t round, const uint64_t *map,
 	out->armed = 0;
 	out->busy = out->nsenders;
 	atomic_store(&out->dealt, 0);
+	atomic_store(&out->cut, false);
+	memset(out->taken, false, out->env.npages / 64);
 	out->wanted++;
 	pthread_cond_broadcast(&out->begun);
 	pthread_mutex_unlock(&out->lock);
+}
+
+void pages_out_cut(struct pages_out *out)
+{
+	atomic_store(&out->cut, true);
+}
+
+uint64_t pages_out_left(const struct pages_out *out, uint64_t *left)
+{
+	uint64_t pages = 0;
+
+	for (uint64_t word = 0; word < out->env.npages / 64; word++) {
+		left[word] = out->taken[word] ? 0
+			     : out->map	      ? out->map[word]
+					      : word_of(out->present, word);
+		pages += (unsigned int)__builtin_popcountll(left[word]);
+	}
+	return pages;
 }
 
 int pages_out_status(struct pages_out *out)

@@ -43,6 +43,13 @@ void pages_out_set_bandwidth(struct pages_out *out, uint64_t bytes_a_second);
  */
 void pages_out_begin(struct pages_out *out, uint32_t round, const uint64_t *map,
 		     const uint64_t *present);
+/*
+ * The round is to end soon: what has not been read yet is left out of it. A first round names those pages all the same, as
+ * discarded, for each must be named. Any time between begin and the end.
+ */
+void pages_out_cut(struct pages_out *out);
+/* After the end of a round: which of its pages were left out, and returns how many. left (npages bits) may be its map. */
+uint64_t pages_out_left(const struct pages_out *out, uint64_t *left) must_check;
 /* 1 when all channels have given everything to the kernel, 0 not yet, or the first error, its words as fail_text(). */
 int pages_out_status(struct pages_out *out) must_check;
 

@@ -50,6 +50,7 @@ struct source {
 	struct wire_answer answer;
 	uint32_t channels_limit;
 	uint32_t round;
+	bool cut;	  /* the last round, for the deadline: what it left out is in the map, and counted in rest */
 	uint64_t rest;	  /* pages that are still to be sent, as of the last harvest */
 	uint64_t surplus; /* see struct policy_input */
 	struct policy_history history;
@@ -168,7 +169,8 @@ static void count(struct mover *mover)
 	source_of(mover)->arrived = stats.bytes - stats.queued;
 	mover->progress.pages_left =
 		round_pages > stats.round_pages ? round_pages - stats.round_pages : 0;
-	if (mover->progress.round)
+	/* A first round that was cut short has not sent all of them even once. */
+	if (mover->progress.round && stats.data + stats.zero > mover->npages)
 		mover->progress.pages_again = stats.data + stats.zero - mover->npages;
 	mover_tell(mover, false);
 }
@@ -391,15 +393,31 @@ static void note_overhead(struct source *source, uint64_t took, uint64_t bytes, 
 		source->rtt_us = overhead;
 }
 
-/* How long a round may take, for the deadline: nobody is to wait a long round's end to be told. 0: as long as it does. */
+/* How long a round may take, for the deadline: nobody is to wait for a long round's end. 0: as long as it does. */
 static uint64_t round_limit_us(const struct mover *mover)
 {
 	const struct source *source = mover->side;
 	const uint64_t elapsed = now_us() - mover->begin_us, deadline = mover->params.deadline_us;
 
-	if (!deadline || mover->params.force || source->switch_us)
+	if (!deadline || source->switch_us)
 		return 0;
 	return elapsed < deadline ? deadline - elapsed : 1;
+}
+
+/* The deadline has come within a round: it is all over, or the round is left where it is and the guest has to wait for it. */
+static int cut_round(struct mover *mover)
+{
+	struct source *source = source_of(mover);
+
+	if (!mover->params.force)
+		return fail(-ETIME,
+			    "migration: given up: the deadline of %.1f s has passed, %" PRIu64
+			    " pages before the end of round %u",
+			    mover->params.deadline_us / 1e6, mover->progress.pages_left,
+			    source->round);
+	source->cut = true;
+	pages_out_cut(source->pages);
+	return mover_wait(mover, round_is_over, 0, NULL);
 }
 
 static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *present)
@@ -411,14 +429,11 @@ static int send_round(struct mover *mover, const uint64_t *map, const uint64_t *
 
 	mover->progress.round = source->round;
 	source->moved_us = begin;
+	source->cut = false;
 	pages_out_begin(source->pages, source->round, map, present);
 	error = mover_wait(mover, round_is_over, limit_us, NULL);
 	if (error == -ETIMEDOUT && limit_us && now_us() >= begin + limit_us)
-		return fail(-ETIME,
-			    "migration: given up: the deadline of %.1f s has passed, %" PRIu64
-			    " pages before the end of round %u",
-			    mover->params.deadline_us / 1e6, mover->progress.pages_left,
-			    source->round);
+		error = cut_round(mover);
 	if (error)
 		return error;
 	/* What it says counts more than that its connections end. */
@@ -469,12 +484,18 @@ static struct policy_input measurements(struct mover *mover)
 	};
 }
 
+/* A round that was cut short ends all rounds: what it left joins what the last harvest finds. */
 static int harvest(struct mover *mover)
 {
 	struct source *source = source_of(mover);
 	uint64_t now;
-	int error = mover_ask(mover, LINK_HARVEST, 0, NULL);
+	int error;
 
+	if (source->cut) {
+		source->rest = pages_out_left(source->pages, mover->map);
+		return 0;
+	}
+	error = mover_ask(mover, LINK_HARVEST, 0, NULL);
 	if (error)
 		return error;
 	now = now_us();
@@ -520,6 +541,16 @@ static int send_state(struct mover *mover)
 	return error;
 }
 
+/* The VMM counts what it has harvested itself. */
+static uint64_t count_bits(const uint64_t *map, page_t npages)
+{
+	uint64_t pages = 0;
+
+	for (page_t word = 0; word < npages / 64; word++)
+		pages += (unsigned int)__builtin_popcountll(map[word]);
+	return pages;
+}
+
 /* Stops the guest. 1: the rest is too much after all, and it runs again. */
 static int try_switch(struct mover *mover, bool forced)
 {
@@ -536,7 +567,7 @@ static int try_switch(struct mover *mover, bool forced)
 	if (error)
 		return error;
 	source->switched = mover->answer.switched;
-	source->rest = source->switched.pages;
+	source->rest = source->cut ? count_bits(mover->map, mover->npages) : source->switched.pages;
 	input = measurements(mover);
 	input.fixed_us += now_us() - source->switch_us;
 	policy_after_pause(&input, forced, &verdict);

@@ -15,6 +15,7 @@ import time
 import pytest
 
 import tls_keys
+from recorder import Recorder
 
 OK, FAILED, INPUT, CANCELLED = 0, 1, 2, 5
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -33,6 +34,13 @@ def verify(vm):
 
 def migrate(host, name, uri, *options, timeout=60):
     return host.command("migrate", name, uri, *options, timeout=timeout)
+
+
+def wirecheck(attempt):
+    return subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tests", "wirecheck.py"), str(attempt)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def assert_moved(result):
@@ -219,6 +227,35 @@ def wait_status(qmp, status):
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("tracking", ["ring", "bitmap"])
+def test_deadline_within_a_round(host, run, receive, tmp_path, tracking, channels):
+    """The first round alone would take four times as long: given up then, or the guest paused then for what is left of it."""
+    vm = run("--dirty-tracking", tracking, cmdline=LOAD.format(rate=20000), memory="64M")
+    vm.expect(r"^guest: report")
+    target = receive("--dirty-tracking", tracking)
+    recorder = Recorder("tcp:127.0.0.1:0", target.uri, str(tmp_path))
+    slow = ("--bandwidth", "3M", "--max-downtime", "20ms", "--deadline", "1500ms", "--channels", str(channels))
+    begin = time.monotonic()
+    result = migrate(host, vm.name, recorder.uri, *slow)
+    assert result.returncode == FAILED and "before the end of round 0" in result.stdout, result
+    assert time.monotonic() - begin < 4
+    assert_alive(vm)
+    begin = time.monotonic()
+    result = migrate(host, vm.name, recorder.uri, *slow, "--force", "--verify-ram")
+    assert_moved(result)
+    assert vm.wait() == OK, vm.story()
+    paused_s = vm.times[-2] - begin  # the last line may be half of one, and counts when the process ends
+    assert 1 < paused_s < 3, f"the guest ran on for {paused_s:.1f} s; {result.stdout}"
+    assert " in 2 rounds, " in result.stdout, result.stdout
+    target.wait_log("page for page")
+    verify(target)
+    assert recorder.wait(10)
+    recorder.close()
+    check = wirecheck(tmp_path / "1")
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
 def test_cancel(host, run, receive):
     vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
     vm.expect(r"^guest: start")
@@ -307,10 +344,7 @@ def test_wire_is_as_written(host, run, receive, channels, tmp_path):
     finally:
         recorder.terminate()
         recorder.wait(10)
-    check = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "tests", "wirecheck.py"), str(tmp_path / "0")],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    check = wirecheck(tmp_path / "0")
     assert check.returncode == 0, check.stdout + check.stderr
 
 

@@ -201,6 +201,52 @@ static void test_bandwidth(void)
 	disconnect_pair(&pair);
 }
 
+/* Returns how many pages of the round were left out. */
+static uint64_t cut_round(struct pair *pair, uint32_t round, const uint64_t *map,
+			  const uint64_t *present)
+{
+	uint64_t pages = 0, left;
+
+	pages_out_set_bandwidth(pair->out, 16 << 20);
+	pages_out_begin(pair->out, round, map, present);
+	g_usleep(100000);
+	pages_out_cut(pair->out);
+	while (pages_out_status(pair->out) == 0)
+		wait_wake(pair->from_wake);
+	while (pages_in_rounds(pair->in) == round)
+		wait_wake(pair->to_wake);
+	g_assert_cmpint(pages_in_rounds(pair->in), ==, round + 1);
+	left = pages_out_left(pair->out, pair->map);
+	for (page_t page = 0; page < NPAGES; page++)
+		pages += pair->map[page / 64] >> (page % 64) & 1;
+	g_assert_cmpuint(pages, ==, left);
+	return left;
+}
+
+/* A round of a second is cut short after a tenth: what it left out is known, and all is there after another. */
+static void test_cut_round(gconstpointer channels)
+{
+	uint64_t present[NPAGES / 64], left, less;
+	struct pair pair;
+
+	connect_pair(&pair, GPOINTER_TO_UINT(channels));
+	memset(present, 0xff, sizeof(present));
+	present[NPAGES / 64 - 1] = 0; /* the last 64 have never been touched */
+	memset(pair.from, 0x33, (NPAGES - 64) * RAM_PAGE_BYTES);
+	left = cut_round(&pair, 0, NULL, present);
+	g_assert_cmpuint(left, >, 0);
+	g_assert_cmpuint(left, <, NPAGES - 64);
+	g_assert_cmpuint(pair.map[NPAGES / 64 - 1], ==, 0);
+	less = cut_round(&pair, 1, pair.map, NULL);
+	g_assert_cmpuint(less, >, 0);
+	g_assert_cmpuint(less, <, left);
+	pages_out_set_bandwidth(pair.out, 0);
+	send_round(&pair, 2, pair.map, NULL);
+	assert_same(&pair);
+	g_assert_cmpuint(pages_out_left(pair.out, pair.map), ==, 0);
+	disconnect_pair(&pair);
+}
+
 /* ---- One who speaks the format himself ---- */
 
 struct talker {
@@ -412,6 +458,8 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/migration/pages/rounds/16", GUINT_TO_POINTER(16), test_rounds);
 	g_test_add_func("/migration/pages/holes", test_holes);
 	g_test_add_func("/migration/pages/bandwidth", test_bandwidth);
+	g_test_add_data_func("/migration/pages/cut-round/1", GUINT_TO_POINTER(1), test_cut_round);
+	g_test_add_data_func("/migration/pages/cut-round/2", GUINT_TO_POINTER(2), test_cut_round);
 	g_test_add_func("/migration/pages/damage", test_damage);
 	g_test_add_func("/migration/pages/nonsense", test_nonsense);
 	g_test_add_func("/migration/pages/flip", test_flip);
