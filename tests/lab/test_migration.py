@@ -20,6 +20,8 @@ TOP = Path(__file__).resolve().parents[2]
 MOVES = int(os.environ.get("TERN_LAB_MOVES", "5"))
 MOVE_S = 400
 GUEST_IP, GUEST_MAC = "10.0.0.100", "52:54:00:77:00:01"
+# Pages written a second: what a host's emulated network can just outrun.
+RATE = {"x86-64": 1500, "arm64": 900}
 WATCH_MS = 20
 # Packets that cross an emulated network, a bridge and a tap wait for each of them.
 SLACK_MS = 500
@@ -29,7 +31,7 @@ def LAB(arch):
     """Both hosts see one disk, as hosts on a storage network do, and bridge their network to a tap."""
     disk = TOP / f"build/lab/shared-{arch}.img"
     shutil.copy(TOP / f"build/lab/guest-{arch}/root.img", disk)
-    return {"disks": [disk], "memory": 1024, "modules": ["bridge"],
+    return {"disks": [disk], "memory": 1024, "modules": ["bridge"], "timeout": 300 + 120 * MOVES,
             "files": [(compile_static(TOP / "lab/netwatch.c", arch), "/usr/bin/netwatch")]}
 
 
@@ -102,7 +104,7 @@ def test_linux_at_work(pair, vm, arch):
         bridge(host)
     guest = vm(host=pair.host1, cpus=2, rng=True, disks=["path=/dev/vda"], net=[f"tap=tap0,mac={GUEST_MAC}"],
                cmdline=f"tern.ip={GUEST_IP}/24", name="moves")
-    guest.sh("memstress -m 32 -t 1 -r 1500 >/tmp/memory 2>&1 & vectors 100000 >/tmp/vectors & sleep 2")
+    guest.sh(f"memstress -m 32 -t 1 -r {RATE[arch]} >/tmp/memory 2>&1 & vectors 100000 >/tmp/vectors & sleep 2")
     stream = pair.host1.popen("nc -l -p 7001")
     guest.sh("(n=0; while sleep 0.2; do n=$((n + 1)); echo line $n; done | nc 10.0.0.1 7001) >/dev/null 2>&1 &")
     stream.expect(r"line \d+")
