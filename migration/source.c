@@ -50,7 +50,7 @@ struct source {
 	struct wire_answer answer;
 	uint32_t channels_limit;
 	uint32_t round;
-	bool cut;	  /* the last round, for the deadline: what it left out is in the map, and counted in rest */
+	bool cut; /* the last round, for the deadline: what it left out is in the map, and counted in rest */
 	uint64_t rest;	  /* pages that are still to be sent, as of the last harvest */
 	uint64_t surplus; /* see struct policy_input */
 	struct policy_history history;

@@ -20,6 +20,7 @@ from recorder import Recorder
 OK, FAILED, INPUT, CANCELLED = 0, 1, 2, 5
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MOVES = int(os.environ.get("TERN_MOVES", "6"))
+LEAST_ROUNDS, LEAST_AGAIN = 3, 10000
 LOAD = "mode=dirty wset=16M rate={rate} seconds=0 report=100ms"
 
 
@@ -54,20 +55,37 @@ def assert_alive(vm):
 
 @pytest.mark.parametrize("channels", [1, 2, 8])
 @pytest.mark.parametrize("tracking", ["ring=4096", "ring", "bitmap"])
-def test_back_and_forth(host, run, receive, tracking, channels):
-    """Under a load that dirties all that is sent, the memory being compared at each hand-over and by the guest."""
-    vm = run("--dirty-tracking", tracking, cmdline=LOAD.format(rate="max"), memory="64M")
+def test_back_and_forth(host, run, receive, capsys, tracking, channels):
+    """
+    Under a load that dirties all that is sent, until the deadline; the memory is compared at each hand-over, and by the guest
+    all the time. A move counts when it had LEAST_ROUNDS, and LEAST_AGAIN pages were sent again: else the next has more time.
+    """
+    vm = run("--dirty-tracking", tracking, cmdline=LOAD.replace("16M", "32M").format(rate="max"), memory="64M")
     vm.expect(r"^guest: start")
-    for move in range(MOVES):
-        target = receive("--dirty-tracking", tracking, name=f"m{move}")
-        with vm.qmp() as qmp:
-            qmp.command("migrate-set-parameters", **{"x_tern_verify_ram": True, "downtime_limit": 2000})
-        assert_moved(migrate(host, vm.name, target.uri, "--channels", str(channels), "--max-downtime", "2s"))
+    counted, moves, deadline_ms = [], 0, 400
+    while len(counted) < MOVES:
+        assert moves < 2 * MOVES, f"of {moves} moves these were long enough (rounds, pages again): {counted}"
+        target = receive("--dirty-tracking", tracking, name=f"m{moves}")
+        limits = ("--max-downtime", "1ms", "--deadline", f"{deadline_ms}ms", "--force")
+        result = migrate(host, vm.name, target.uri, "--channels", str(channels), *limits, "--verify-ram")
+        assert_moved(result)
         assert vm.wait() == OK, vm.story()
         target.wait_log("page for page")
         assert_alive(target)
-        vm = target
+        vm.close()
+        vm, moves = target, moves + 1
+        seen = tuple(int(n) for n in re.search(r"in (\d+) rounds, (\d+) pages sent again", result.stdout).groups())
+        if seen[0] >= LEAST_ROUNDS and seen[1] >= LEAST_AGAIN:
+            counted.append(seen)
+        else:
+            deadline_ms += deadline_ms // 2
     verify(vm)
+    with capsys.disabled():
+        rounds, again = zip(*counted)
+        print(
+            f"\n{tracking}, {channels} channels: {len(counted)} of {moves} moves count, {min(rounds)} to {max(rounds)} rounds, "
+            f"{min(again)} to {max(again)} pages sent again"
+        )
 
 
 def test_several_vcpus(host, run, receive):
