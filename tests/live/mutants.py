@@ -93,6 +93,22 @@ MUTANTS = [
         faults("own:cut:source", "own:bit flip:source"),
     ),
     Mutant(
+        "a disk is given up although it could not be flushed", "devices/virtio_blk.c",
+        "	int error = blk_image_sync(blk->image);\n\n	if (!error)\n		blk_image_unlock",
+        "	int error = 0;\n\n	if (!error)\n		blk_image_unlock",
+        pytest("cannot_be_flushed"),
+    ),
+    Mutant(
+        "a round runs past a forced deadline", "migration/source.c",
+        "	if (!deadline || source->switch_us)", "	if (!deadline || mover->params.force || source->switch_us)",
+        pytest("deadline_within and ring"),
+    ),
+    Mutant(
+        "what a round leaves out at the deadline is forgotten", "migration/pages_out.c",
+        "		left[word] = out->taken[word] ? 0", "		left[word] = out->taken[word] + 1 ? 0",
+        pytest("deadline_within and ring"),
+    ),
+    Mutant(
         "a damaged page is believed", "migration/pages_in.c",
         "wire_hash(at, RAM_PAGE_BYTES) == hash[i]", "wire_hash(at, RAM_PAGE_BYTES) != 0 + 0 * hash[i]",
         faults("round 0:bit flip:source", "rounds:bit flip:source"),

@@ -4,8 +4,10 @@ Never lost, never twice: migrations that go wrong at every stage, in every way, 
 is printed (TERN_FAULTS_SEED). One of each by default; TERN_FAULTS says how many in all.
 """
 
+import contextlib
 import copy
 import os
+import subprocess
 import time
 
 import faults
@@ -97,6 +99,102 @@ def test_no_memory(host, run, mib):
     done = runner.lines[runner.expect(r"^guest: done ", timeout=60)]
     assert "errors=0" in done
     target.close()
+
+
+@pytest.mark.parametrize("mib", [512, 4096])
+def test_no_memory_for_the_ram(host, run, mib):
+    """The target may not have as much as the VM's RAM: one line says so at either end, and the VM runs on, and moves elsewhere."""
+    limited = copy.copy(host)
+    limited.prefix = ["prlimit", f"--as={300 << 20}", *host.prefix]
+    vm = run(cmdline="mode=dirty wset=4M rate=1000 seconds=0 report=100ms", memory=f"{mib}M")
+    vm.expect(r"^guest: start")
+    target = Receiver(limited, "--once")
+    moved = host.command("migrate", vm.name, target.uri)
+    why = "Cannot allocate memory"
+    assert moved.returncode == 1 and moved.stdout.endswith("it runs on here\n"), moved
+    assert [why in line for line in moved.stdout.splitlines()].count(True) == 1, moved.stdout
+    assert target.wait() in (1, 2), target.story()
+    assert [why in line for line in target.log if "not taken" in line] == [True], target.story()
+    assert len([line for line in vm.log if why in line and "failed, the VM runs on" in line]) == 1, vm.story()
+    other = Receiver(host, name="t2")
+    try:
+        moved = host.command("migrate", vm.name, other.uri)
+        assert moved.returncode == 0, moved.stdout
+        other.type("q")
+        assert "errors=0" in other.lines[other.expect(r"^guest: done ", timeout=60)]
+    finally:
+        other.close()
+        target.close()
+
+
+@pytest.fixture
+def small_disk(host):
+    """A file system, and a function that takes or gives back all room behind it: what is written then fails at the flush."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts file systems: needs root")
+    back, front = (os.path.join(host.run_dir, name) for name in ("back", "front"))
+    image, filler = os.path.join(back, "fs.img"), os.path.join(back, "filler.img")
+    loop = None
+
+    def call(*words):
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    def fill(full):
+        if not full:
+            os.unlink(filler)
+            return
+        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    for where in (back, front):
+        os.mkdir(where)
+    call("mount", "-t", "tmpfs", "-o", "size=8M", "small", back)
+    try:
+        with open(image, "wb") as file:
+            file.truncate(32 << 20)
+        call("mkfs.ext4", "-q", "-m", "0", "-N", "16", "-O", "^has_journal", image)
+        try:
+            loop = call("losetup", "--find", "--show", image)
+            call("mount", loop, front)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no loop devices here: {error.stderr.strip()}")
+        yield front, fill
+    finally:
+        for words in (("umount", "-l", front), ("losetup", "-d", loop or "none"), ("umount", "-l", back)):
+            subprocess.run(words, check=False, capture_output=True, timeout=30)
+        os.rmdir(front)
+        os.rmdir(back)
+
+
+def test_the_disk_cannot_be_flushed(host, run, receive, small_disk):
+    """No room is left for what the guest wrote: that is found before the VM is given up, and it runs on, and moves later."""
+    where, fill = small_disk
+    image = os.path.join(where, "disk.img")
+    with open(image, "wb") as file:
+        file.truncate(4 << 20)
+    if host.user is not None:
+        os.chown(image, host.user.uid, host.user.gid)
+    load = "mode=dirty wset=4M rate=1000 seconds=0 report=100ms token=disk,serial token_ms=2"
+    vm = run("--disk", f"path={image},cached=on", cmdline=load, memory="32M")
+    vm.expect(r"^token: 100$")
+    fill(True)
+    vm.expect(r"^token: ", after=len(vm.lines) + 300)
+    target = receive()
+    moved = host.command("migrate", vm.name, target.uri)
+    assert moved.returncode == 1 and moved.stdout.endswith("it runs on here\n"), moved
+    assert "fdatasync" in moved.stdout, moved
+    assert faults.holds_lock(vm.process, image)
+    target.wait_log("did not come: .*fdatasync")
+    vm.expect(r"^token: ", after=len(vm.lines) + 5)
+    fill(False)
+    assert target.wait() == 1, target.story()
+    target = receive(name="t2")
+    moved = host.command("migrate", vm.name, target.uri)
+    assert moved.returncode == 0, moved
+    assert vm.wait() == 0 and faults.holds_lock(target.process, image)
+    target.type("q")
+    assert "errors=0" in target.lines[target.expect(r"^guest: done ", timeout=60)]
 
 
 def test_what_was_found(host):

@@ -337,19 +337,41 @@ def test_the_saver_is_killed(host, loaded, files):
     finish(vm)
 
 
-def test_full_disk(host, loaded, files):
+@pytest.mark.parametrize("lacking", [0.99, 0.5, 8 << 10], ids=["most", "half", "the-end"])
+def test_full_disk(host, run, loaded, files, lacking):
+    """Wherever the room ends, in the pages or beside them: one line, no file, and the VM stays; with that much more it fits."""
     if os.geteuid() != 0:
         pytest.skip("mounts a small file system: needs root")
     small = os.path.join(files, "small")
+    path = os.path.join(small, "file")
+
+    def resize(size, *options):
+        words = ["mount", "-t", "tmpfs", "-o", ",".join((f"size={size}", *options)), "small", small]
+        subprocess.run(words, check=True, timeout=10)
+
+    vm = loaded()
+    with vm.qmp() as qmp:
+        qmp.command("stop")
     os.mkdir(small)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M,mode=777", "small", small], check=True, timeout=10)
+    resize(64 << 20, "mode=777")
     try:
-        vm = loaded()
-        said = save(host, os.path.join(small, "file"))
-        assert said.returncode == FAILED and "No space left on device" in said.stdout, said
+        saved(host, path)
+        need = os.stat(path).st_blocks * 512
+        os.unlink(path)
+        resize((need - (int(need * lacking) if lacking < 1 else lacking)) & -4096, "remount")
+        said = save(host, path)
+        assert said.returncode == FAILED and said.stdout.count("No space left on device") == 1, said
         assert os.listdir(small) == []
+        resize(need, "remount")
+        saved(host, path)
+        with vm.qmp() as qmp:
+            qmp.command("cont")
         still_runs(vm)
         finish(vm)
+        again = run(name="r0", words=["restore", path])
+        with again.qmp() as qmp:
+            qmp.command("cont")
+        finish(again)
     finally:
         subprocess.run(["umount", "-l", small], check=True, timeout=10)
 
