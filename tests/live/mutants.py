@@ -40,7 +40,7 @@ MUTANTS = [
     Mutant(
         "pages are re-armed after they were read", "migration/pages_out.c",
         (
-            "		error = arm_until(sender->out, (chunk + 1) * WIRE_CHUNK_PAGES);",
+            "		error = arm_until(out, (chunk + 1) * WIRE_CHUNK_PAGES);",
             "	if (!error)\n		error = flush(sender);\n	if (error)\n		return error;\n	end.pages",
         ),
         (
