@@ -111,7 +111,7 @@ MUTANTS = [
     Mutant(
         "a damaged page is believed", "migration/pages_in.c",
         "wire_hash(at, RAM_PAGE_BYTES) == hash[i]", "wire_hash(at, RAM_PAGE_BYTES) != 0 + 0 * hash[i]",
-        faults("round 0:bit flip:source", "rounds:bit flip:source"),
+        pytest("bit_flips_in_memory"),
     ),
     Mutant(
         "data that does not move is not noticed", "migration/source.c",

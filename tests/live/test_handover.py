@@ -25,9 +25,9 @@ def pair(host, run, receive):
     """pair(trigger, act): a VM with a disk, a target, and a relay between them that does `act` at the trigger."""
     relays = []
 
-    def make(trigger, act, ends=None):
+    def make(trigger, act, ends=None, load=LOAD):
         image = host.image("disk.img", 1 << 20)
-        vm = run("--disk", f"path={image}", cmdline=LOAD, memory="32M")
+        vm = run("--disk", f"path={image}", cmdline=load, memory="32M")
         target = receive("--silence", SILENCE, "--map", f"disk0={image}")
         vm.expect(r"^guest: start")
         (ends if ends is not None else {}).update(vm=vm, target=target)
@@ -140,6 +140,18 @@ def test_target_hangs_in_take(pair):
     assert vm.wait() == 0, vm.story()
     target.wait_log("runs here")
     verify(target)
+
+
+def test_a_bit_flips_in_memory_that_stays(pair):
+    """The page is never written again, so it does not come again: the target must know, and refuse."""
+    vm, target, relay, _ = pair(
+        Trigger(SOURCE, None, offset=4 << 20), lambda relay, _: relay.flip(SOURCE, body=True),
+        load="mode=dirty wset=1M rate=0 cold=16M seconds=0 report=100ms",
+    )  # fmt: skip
+    wait_phase(vm, "failed")
+    assert relay.flipped
+    target.wait_log("did not come: .*damaged")
+    verify(vm)
 
 
 def test_data_goes_nowhere(pair):
