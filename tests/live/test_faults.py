@@ -61,14 +61,14 @@ def test_what_devices_write_goes_along(host, run, receive, tracking):
 
 @pytest.mark.parametrize("tracking", ["ring", "bitmap"])
 def test_what_is_written_while_it_is_sent(host, run, receive, tracking):
-    """The guest comes back to each page in 10 ms, and is stopped within that time: what it wrote while the page was being read must go along."""
-    load = "mode=dirty wset=2M rate=50000 words=512 seconds=0 report=100ms"
+    """The guest comes back to each page in 50 ms, and is stopped within that time: what it wrote while the page was being read must go along."""
+    load = "mode=dirty wset=2M rate=10000 words=512 seconds=0 report=100ms"
     vm = run("--dirty-tracking", tracking, cmdline=load, memory="64M")
     vm.expect(r"^guest: start")
     for move in range(3):
         target = receive("--dirty-tracking", tracking, name=f"w{move}")
         moved = host.command(
-            "migrate", vm.name, target.uri, "--bandwidth", "100M", "--max-downtime", "1ms", "--deadline", "500ms", "--force",
+            "migrate", vm.name, target.uri, "--bandwidth", "40M", "--max-downtime", "1ms", "--deadline", "700ms", "--force",
             "--verify-ram",
         )  # fmt: skip
         assert moved.returncode == 0, moved.stdout + moved.stderr
