@@ -205,8 +205,11 @@ int mover_wait(struct mover *mover, bool (*done)(struct mover *mover), uint64_t 
 		if (timeout_us && (until - now_us()) / 1000 < TELL_WAIT_MS)
 			ms = (int)((until - now_us()) / 1000) + 1;
 		error = wait_once(mover, ms);
-		/* A peer may say what was waited for and go: its end then concerns whoever waits next. */
-		if (error && !done(mover))
+		/*
+		 * A peer may say what was waited for and go: its end then concerns whoever waits next. That it gives up
+		 * is heard once, and is not to be lost because a data connection ended in the same moment.
+		 */
+		if (error && (error == -ECANCELED || !done(mover)))
 			return error;
 	}
 	return 0;
