@@ -326,8 +326,9 @@ static void take_progress(struct outgoing *outgoing, const struct migration_prog
 	outgoing->progress.ring_wait_us = before.ring_wait_us;
 	outgoing->progress.ring_wait_longest_us = before.ring_wait_longest_us;
 	note_ring_waits(outgoing);
-	/* The ends are told when they have happened here, too. */
-	if (progress->phase > PHASE_NONE && progress->phase <= PHASE_DOUBT)
+	/* The ends, and the switch, are told when they have happened here, too. */
+	if (progress->phase > PHASE_NONE && progress->phase <= PHASE_DOUBT &&
+	    (progress->phase != PHASE_SWITCH || outgoing->held))
 		set_phase(outgoing, progress->phase);
 }
 
@@ -394,6 +395,9 @@ static void answer(struct outgoing *outgoing, struct link_message *message)
 	/* A mover that is gone is noticed by the watch. */
 	if (link_send(outgoing->link_fd, message, NULL, 0))
 		log_debug("migration: an answer that nobody waits for");
+	/* Only now, for the guest waits; and STOP comes first, as from QEMU. */
+	if (message->op == LINK_SWITCH && outgoing->held)
+		set_phase(outgoing, PHASE_SWITCH);
 }
 
 static void on_link(void *opaque, int fd, uint32_t events)
