@@ -61,6 +61,8 @@ void qmp_migration_event(struct qmp_server *server, struct qmp_migration *migrat
 		return;
 	if (is_over(progress))
 		migration->cancelling = false;
+	if (progress->phase == PHASE_CONNECT)
+		migration->setup_us = 0;
 	if (progress->phase == PHASE_ROUNDS && !migration->setup_us)
 		migration->setup_us = progress->elapsed_us;
 	status = status_of(migration, progress);

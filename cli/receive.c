@@ -43,6 +43,13 @@ static void on_listening(void *opaque, const char *address)
 	log_info("receive: listening at %s", address);
 }
 
+static void on_phase(void *opaque, enum migration_phase phase)
+{
+	struct receive *receive = opaque;
+
+	qmp_migration_event(receive->session.qmp, &receive->session.migration);
+}
+
 static void drop_now(void *opaque)
 {
 	struct receive *receive = opaque;
@@ -166,6 +173,7 @@ static int start(struct receive *receive)
 	const struct incoming_owner owner = {
 		.opaque = receive,
 		.listening = on_listening,
+		.phase = on_phase,
 		.build = on_build,
 		.drop = on_drop,
 		.taken = on_taken,

@@ -32,6 +32,31 @@ struct incoming {
 	bool taken;
 };
 
+static void set_phase(struct incoming *incoming, enum migration_phase phase)
+{
+	if (incoming->progress.phase == phase)
+		return;
+	incoming->progress.phase = phase;
+	incoming->owner.phase(incoming->owner.opaque, phase);
+}
+
+/* The end of an attempt, or of all of them. */
+static void set_end(struct incoming *incoming, enum migration_phase phase, const char *why)
+{
+	snprintf(incoming->progress.text, sizeof(incoming->progress.text), "%s", why);
+	set_phase(incoming, phase);
+}
+
+/* Nothing of an earlier one. */
+static void begin_attempt(struct incoming *incoming)
+{
+	const enum migration_phase phase = incoming->progress.phase;
+
+	incoming->progress =
+		(struct migration_progress){.phase = phase, .expected_downtime_us = UINT64_MAX};
+	set_phase(incoming, PHASE_CONNECT);
+}
+
 /* ---- Questions ---- */
 
 static int check_regions(struct machine *machine, const struct wire_config *config)
@@ -84,6 +109,7 @@ static int serve_build(struct incoming *incoming, struct link_message *message)
 
 	if (!in_place)
 		return fail(-EPROTO, "migration: a configuration out of place");
+	begin_attempt(incoming);
 	head = copy_out(incoming, message->value);
 	error = head ? build(incoming, head, message->value)
 		     : fail(-ENOMEM, "migration: no memory for a configuration");
@@ -135,6 +161,7 @@ static int serve_drop(struct incoming *incoming, struct link_message *message)
 	if (incoming->machine)
 		incoming->owner.drop(incoming->owner.opaque, message->text);
 	incoming->machine = NULL;
+	set_end(incoming, message->value ? PHASE_WOULD_WORK : PHASE_FAILED, message->text);
 	return 0;
 }
 
@@ -168,7 +195,7 @@ static void answer(struct incoming *incoming, struct link_message *message)
 	if (link_send(incoming->link_fd, message, &fd, memory ? 1 : 0))
 		log_debug("migration: an answer that nobody waits for");
 	if (!was_taken && incoming->taken) {
-		incoming->progress.phase = PHASE_COMPLETED;
+		incoming->progress.phase = PHASE_COMPLETED; /* `taken` says it */
 		incoming->owner.taken(incoming->owner.opaque);
 	}
 }
@@ -182,9 +209,28 @@ static void lose_mover(struct incoming *incoming, const char *why)
 	if (incoming->taken)
 		return;
 	log_error("migration: %s", why);
-	incoming->progress.phase = PHASE_FAILED;
+	set_end(incoming, PHASE_FAILED, why);
 	incoming->machine = NULL;
 	incoming->owner.over(incoming->owner.opaque, why);
+}
+
+static void take_listening(struct incoming *incoming, const struct link_message *message)
+{
+	incoming->owner.listening(incoming->owner.opaque, message->text);
+	begin_attempt(incoming);
+}
+
+/* Of its later phases the mover's questions tell. */
+static void take_progress(struct incoming *incoming, const struct migration_progress *progress)
+{
+	const enum migration_phase phase = incoming->progress.phase;
+
+	if (phase != PHASE_CONNECT && phase != PHASE_ROUNDS)
+		return;
+	incoming->progress = *progress;
+	incoming->progress.phase = phase;
+	if (progress->phase == PHASE_ROUNDS)
+		set_phase(incoming, PHASE_ROUNDS);
 }
 
 static void on_link(void *opaque, int fd, uint32_t events)
@@ -198,13 +244,13 @@ static void on_link(void *opaque, int fd, uint32_t events)
 	} else if (got) {
 		switch (message.op) {
 		case LINK_PROGRESS:
-			incoming->progress = message.progress;
+			take_progress(incoming, &message.progress);
 			break;
 		case LINK_LISTENING:
-			incoming->owner.listening(incoming->owner.opaque, message.text);
+			take_listening(incoming, &message);
 			break;
 		case LINK_LOST:
-			incoming->progress.phase = PHASE_DOUBT;
+			incoming->progress.phase = PHASE_DOUBT; /* `doubt` says it */
 			incoming->owner.doubt(incoming->owner.opaque, message.text);
 			break;
 		case LINK_OVER:

@@ -20,6 +20,11 @@ struct incoming_owner {
 	/* Listening; address as bound ("tcp:127.0.0.1:4444"). */
 	void (*listening)(void *opaque, const char *address);
 	/*
+	 * The phase has changed (progress is current): CONNECT when it listens, and for each VM that comes; FAILED and
+	 * WOULD_WORK are followed by CONNECT if another one comes. COMPLETED is what `taken` says.
+	 */
+	void (*phase)(void *opaque, enum migration_phase phase);
+	/*
 	 * The source's configuration, checked and bounded: the owner maps its host resources (config_map.h), takes the
 	 * name, and builds the machine with machine_new_incoming(). Errors: fail_text() goes to the source. dry_run: the
 	 * machine is freed again after the checks, by `drop`.

@@ -363,6 +363,7 @@ static int stage_hello(struct mover *mover)
 		error = check_hello(mover);
 	if (error)
 		return error;
+	mover->begin_us = now_us(); /* before it, it listened */
 	log_info("migration: source: %.200s", target_of(mover)->hello.text);
 	uname(&host);
 	snprintf(ok.text, sizeof(ok.text), "Tern %s, Linux %s", TERN_VERSION, host.release);
@@ -453,6 +454,7 @@ static int stage_rounds(struct mover *mover)
 	int64_t rounds;
 
 	mover->progress.phase = PHASE_ROUNDS;
+	mover_tell(mover, true); /* also of one that is over at once */
 	error = mover_wait(mover, has_everything, 0, "the source's state");
 	if (error)
 		return error;
@@ -596,7 +598,8 @@ static void begin_attempt(struct mover *mover)
 	mover->begin_us = now_us();
 	mover->deaf = mover->cancelled = false;
 	mover->resolved = 0;
-	mover->progress = (struct migration_progress){.phase = PHASE_CONNECT};
+	mover->progress = (struct migration_progress){.phase = PHASE_CONNECT,
+						      .expected_downtime_us = UINT64_MAX};
 }
 
 static void end_attempt(struct mover *mover, int error)

@@ -125,6 +125,13 @@ static inline void fake_outgoing_step(void *opaque)
 	}
 }
 
+static inline void fake_incoming_phase(struct incoming *incoming, enum migration_phase phase)
+{
+	incoming->progress.phase = phase;
+	if (incoming->owner.phase)
+		incoming->owner.phase(incoming->owner.opaque, phase);
+}
+
 static inline void fake_incoming_build(struct incoming *incoming)
 {
 	struct machine *machine;
@@ -152,15 +159,19 @@ static inline void fake_incoming_step(void *opaque)
 		return;
 	}
 	if (++incoming->step == 1) {
-		incoming->progress.phase = PHASE_ROUNDS;
+		fake_incoming_phase(incoming, PHASE_CONNECT);
 		fake_incoming_build(incoming);
+		fake_incoming_phase(incoming, PHASE_ROUNDS);
 		loop_timer_arm(incoming->timer, FAKE_STEP_US);
 	} else if (!strcmp(word, "dry")) {
 		owner->drop(owner->opaque, "");
+		fake_incoming_phase(incoming, PHASE_WOULD_WORK);
 	} else if (!strcmp(word, "fails") || !strcmp(word, "sealed")) {
 		owner->drop(owner->opaque, "the source was lost");
+		fake_incoming_phase(incoming, PHASE_FAILED);
 	} else if (!strcmp(word, "twice")) {
 		owner->drop(owner->opaque, "the source was lost");
+		fake_incoming_phase(incoming, PHASE_FAILED);
 		incoming->step = 0;
 		strcpy(incoming->word, "comes");
 		loop_timer_arm(incoming->timer, FAKE_STEP_US);
