@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* cli/migrate_show.c: the words of the last line, from what query-migrate's x-tern may hold. */
+/* cli/migrate_show.c: lines and JSON from what query-migrate returns, and the words of the last line. */
 #include <glib.h>
 #include <string.h>
 
@@ -81,9 +81,74 @@ static void test_fits(void)
 	json_decref(tern);
 }
 
+/* What is shown of a migration's progress, by the number of milliseconds. */
+static char *show_all(bool json)
+{
+	static const struct {
+		int64_t ms;
+		const char *info;
+	} news[] = {
+		{1, "{\"x-tern\": {\"phase\": \"connect\", \"elapsed-us\": 900}}"},
+		{2, "{\"x-tern\": {\"phase\": \"rounds\", \"round\": 0, \"pages-left\": 1000}}"},
+		{3, "{\"x-tern\": {\"phase\": \"rounds\", \"round\": 0, \"pages-left\": 900}}"},
+		{5, "{\"x-tern\": {\"phase\": \"rounds\", \"round\": 1, \"pages-left\": 500, "
+		    "\"send-rate\": 104857600, \"dirty-rate\": 1000, \"expected-downtime-us\": "
+		    "2500}}"},
+	};
+	char *text = NULL;
+	size_t size = 0;
+	struct migrate_show show;
+
+	migrate_show_init(&show, "web", "unix:/x", json);
+	show.how = json ? SHOW_JSON : SHOW_LINES;
+	show.to = open_memstream(&text, &size);
+	for (size_t i = 0; i < G_N_ELEMENTS(news); i++) {
+		json_t *info = json_loads(news[i].info, 0, NULL);
+
+		g_assert_nonnull(info);
+		migrate_show(&show, info, news[i].ms);
+		json_decref(info);
+	}
+	migrate_show_end(&show, "completed", NULL, "moved");
+	fclose(show.to);
+	return text;
+}
+
+static void test_lines(void)
+{
+	g_autofree char *text = show_all(false);
+
+	/* A round that is no news within a second has no line. */
+	g_assert_cmpstr(
+		text, ==,
+		"web: connect, 900 us\n"
+		"web: round 0: 1000 pages left\n"
+		"web: round 1: 500 pages left, 100.0 MiB/s, dirty 3.9 MiB/s, downtime 2.50 ms, "
+		"20.3 ms to go\n"
+		"web: moved\n");
+}
+
+static void test_json(void)
+{
+	static const char *const events[] = {"progress", "progress", "progress", "completed"};
+	g_autofree char *text = show_all(true);
+	g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+	g_assert_cmpuint(g_strv_length(lines), ==, G_N_ELEMENTS(events) + 1);
+	for (size_t i = 0; i < G_N_ELEMENTS(events); i++) {
+		json_t *line = json_loads(lines[i], 0, NULL);
+
+		g_assert_cmpstr(json_string_value(json_object_get(line, "event")), ==, events[i]);
+		g_assert_cmpstr(json_string_value(json_object_get(line, "vm")), ==, "web");
+		json_decref(line);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/migrate-show/lines", test_lines);
+	g_test_add_func("/migrate-show/json", test_json);
 	g_test_add_func("/migrate-show/felt", test_felt);
 	g_test_add_func("/migrate-show/fits", test_fits);
 	return g_test_run();
