@@ -141,6 +141,15 @@ static void print_nets(const json_t *nets)
 	}
 }
 
+static void print_migration(const json_t *migration)
+{
+	const char *text = json_string_value(json_object_get(migration, "text"));
+
+	if (migration)
+		printf("migration %s, %s%s%s\n", text_of(migration, "direction"),
+		       text_of(migration, "phase"), text ? ": " : "", text ? text : "");
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *migration = json_object_get(status, "migration");
@@ -150,6 +159,10 @@ static void print_status(const json_t *status)
 	printf("name      %s\n", text_of(status, "name"));
 	printf("status    %s\n", text_of(status, "status"));
 	printf("process   %lld\n", number_of(status, "pid"));
+	if (!json_object_get(status, "memory")) {
+		print_migration(migration); /* no VM yet: it comes from elsewhere */
+		return;
+	}
 	printf("cpus      %lld, %s\n", number_of(status, "cpus"), text_of(status, "cpu"));
 	print_memory(json_object_get(status, "memory"));
 	printf("dirty     %s", text_of(dirty, "mode"));
@@ -165,10 +178,7 @@ static void print_status(const json_t *status)
 	if (json_object_get(serial, "path"))
 		printf(" %s", text_of(serial, "path"));
 	printf("\nsandbox   %s\n", text_of(status, "sandbox"));
-	if (migration)
-		printf("migration %s, %s%s%s\n", text_of(migration, "direction"),
-		       text_of(migration, "phase"), json_object_get(migration, "text") ? ": " : "",
-		       json_object_get(migration, "text") ? text_of(migration, "text") : "");
+	print_migration(migration);
 }
 
 static void print_json(const json_t *value)

@@ -35,6 +35,13 @@ struct qmp_migration {
 	bool cancelling;		/* migrate_cancel was taken, and the end is not there yet */
 	uint64_t setup_us;		/* until rounds began */
 	const char *told;		/* status in the last MIGRATION event; NULL: none */
+	/*
+	 * migrate-incoming: listens at uri, with the keys in the directory tls ("": unencrypted), and has set `incoming` when
+	 * it returns 0. NULL: this process does not wait to be told where.
+	 */
+	int (*listen)(void *opaque, const char *uri, const char *tls);
+	void *listen_opaque;
+	const char *listen_tls; /* keys, where the command names none; NULL: none */
 };
 
 /* Who answers for what a server cannot do itself. */
@@ -42,12 +49,18 @@ struct qmp_owner {
 	void *opaque;
 	/* Ends the VM without asking the guest; reason as in QMP's ShutdownCause. May be called during a command. */
 	void (*quit)(void *opaque, const char *reason);
+	const char *name;		 /* of a VM that is not there yet; NULL: not known */
 	struct qmp_migration *migration; /* NULL: this VM cannot be moved */
 };
 
-/* listen_fd, machine and loop stay the caller's and must outlive the server. -ENOMEM, -errno, logged. */
+/*
+ * listen_fd, machine and loop stay the caller's and must outlive the server. machine NULL: it comes later, if at all, and
+ * until then only some commands are taken. -ENOMEM, -errno, logged.
+ */
 int qmp_server_new(struct qmp_server **out, struct loop *loop, struct machine *machine,
 		   int listen_fd, const struct qmp_owner *owner) must_check;
+/* The machine has come, or (NULL) is about to be freed. Not from within a command. Takes a NULL server. */
+void qmp_server_set_machine(struct qmp_server *server, struct machine *machine);
 /* Sends what can be sent at once, closes all clients. Takes NULL. */
 void qmp_server_free(struct qmp_server *server);
 

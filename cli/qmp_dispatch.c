@@ -174,6 +174,10 @@ static int run(struct qmp_call *call, const char *name)
 	if (call->peer->negotiated && command->negotiating)
 		return qmp_error(call, QMP_COMMAND_NOT_FOUND,
 				 "Capabilities negotiation is already complete, command ignored");
+	if (!call->machine && !command->negotiating && !command->waiting)
+		return qmp_error(call, QMP_GENERIC,
+				 "Guest is waiting for an incoming migration: there is no machine "
+				 "yet");
 	error = check_arguments(call, command->arguments);
 	if (error)
 		return error;
@@ -290,7 +294,7 @@ static const struct qmp_argument capabilities_arguments[] = {{"enable", QMP_ARRA
 
 const struct qmp_command qmp_base_commands[] = {
 	{"qmp_capabilities", run_capabilities, capabilities_arguments, .negotiating = true},
-	{"query-version", run_query_version},
-	{"query-commands", run_query_commands},
+	{"query-version", run_query_version, .waiting = true},
+	{"query-commands", run_query_commands, .waiting = true},
 	{},
 };

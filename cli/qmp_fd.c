@@ -69,7 +69,7 @@ static int run_closefd(struct qmp_call *call)
 static const struct qmp_argument fd_arguments[] = {{"fdname", QMP_STRING, false}, {}};
 
 const struct qmp_command qmp_fd_commands[] = {
-	{"getfd", run_getfd, fd_arguments},
-	{"closefd", run_closefd, fd_arguments},
+	{"getfd", run_getfd, fd_arguments, .waiting = true},
+	{"closefd", run_closefd, fd_arguments, .waiting = true},
 	{},
 };

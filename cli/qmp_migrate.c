@@ -182,6 +182,24 @@ static json_t *tern_info(const struct migration_progress *progress)
 	return tern;
 }
 
+/* Where a target really listens, as QEMU says it: the port is of interest when any was wanted. */
+static void put_address(json_t *info, const char *address)
+{
+	const char *colon = strrchr(address, ':');
+	json_t *row = NULL;
+
+	if (!strncmp(address, "unix:", 5))
+		row = json_pack("{s:s, s:s}", "type", "unix", "path", address + 5);
+	else if (!strncmp(address, "tcp:[", 5) && colon > address + 6)
+		row = json_pack("{s:s, s:s%, s:s}", "type", "inet", "host", address + 5,
+				(size_t)(colon - address - 6), "port", colon + 1);
+	else if (!strncmp(address, "tcp:", 4) && colon > address + 4)
+		row = json_pack("{s:s, s:s%, s:s}", "type", "inet", "host", address + 4,
+				(size_t)(colon - address - 4), "port", colon + 1);
+	if (row)
+		json_object_set_new(info, "socket-address", json_pack("[o]", row));
+}
+
 static uint64_t to_ms(uint64_t us)
 {
 	return us / 1000 + (us % 1000 >= 500);
@@ -205,6 +223,8 @@ static int run_query_migrate(struct qmp_call *call)
 		put(call->result, "setup-time", to_ms(migration->setup_us));
 	if (progress->pages_total)
 		json_object_set_new(call->result, "ram", ram_info(progress));
+	if (progress != outgoing_or_none(migration))
+		put_address(call->result, incoming_address(migration->incoming));
 	json_object_set_new(call->result, "x-tern", tern_info(progress));
 	if (progress->phase == PHASE_FAILED)
 		json_object_set(call->result, "error-desc",
@@ -250,13 +270,13 @@ static int check_switches(struct qmp_call *call)
 }
 
 /* Guest memory does not go over a network in the clear unless somebody has said so. */
-static int check_address(struct qmp_call *call, const char *uri)
+static int check_address(struct qmp_call *call, const char *uri, const char *tls)
 {
 	struct address address;
 	int error = address_parse(uri, &address);
 
 	if (error || address_is_local(&address) || call->owner->migration->insecure ||
-	    qmp_boolean(call, "x-tern-insecure", false) || *qmp_string(call, "x-tern-tls", ""))
+	    qmp_boolean(call, "x-tern-insecure", false) || *tls)
 		return error;
 	return qmp_error(
 		call, QMP_GENERIC,
@@ -268,7 +288,7 @@ static int check_address(struct qmp_call *call, const char *uri)
 static int run_migrate(struct qmp_call *call)
 {
 	struct qmp_migration *migration = call->owner->migration;
-	const char *uri = qmp_string(call, "uri", "");
+	const char *uri = qmp_string(call, "uri", ""), *tls = qmp_string(call, "x-tern-tls", "");
 	struct migration_params params;
 	int error;
 
@@ -281,15 +301,14 @@ static int run_migrate(struct qmp_call *call)
 	if (!error)
 		error = qmp_take_params(call, &params);
 	if (!error)
-		error = check_address(call, uri);
+		error = check_address(call, uri, tls);
 	if (error)
 		return error;
 	params.dry_run = qmp_boolean(call, "x-tern-dry-run", false);
 	migration->cancelling = false;
 	migration->told = NULL;
 	migration->setup_us = 0;
-	return outgoing_start(migration->outgoing, uri, qmp_string(call, "x-tern-tls", ""),
-			      &params);
+	return outgoing_start(migration->outgoing, uri, tls, &params);
 }
 
 static const struct {
@@ -348,11 +367,20 @@ static int run_migrate_cancel(struct qmp_call *call)
 
 static int run_migrate_incoming(struct qmp_call *call)
 {
-	if (machine_get_status(call->machine) == MACHINE_INMIGRATE)
+	struct qmp_migration *migration = call->owner->migration;
+	const char *uri = qmp_string(call, "uri", ""), *tls;
+	int error;
+
+	if (migration && migration->incoming)
 		return qmp_error(call, QMP_GENERIC,
 				 "The incoming migration has already been started");
-	return qmp_error(call, QMP_GENERIC,
-			 "This VM does not wait for a migration: tern receive makes one that does");
+	if (!migration || !migration->listen)
+		return qmp_error(call, QMP_GENERIC,
+				 "This VM does not wait for a migration: tern receive --listen "
+				 "defer makes one that does");
+	tls = qmp_string(call, "x-tern-tls", migration->listen_tls ? migration->listen_tls : "");
+	error = check_address(call, uri, tls);
+	return error ? error : migration->listen(migration->listen_opaque, uri, tls);
 }
 
 static int run_resolve(struct qmp_call *call)
@@ -399,15 +427,18 @@ static const struct qmp_argument save_arguments[] = {{"path", QMP_STRING, false}
 						     {"x-tern-force", QMP_BOOLEAN, true},
 						     {}};
 
-static const struct qmp_argument incoming_arguments[] = {{"uri", QMP_STRING, false}, {}};
+static const struct qmp_argument incoming_arguments[] = {{"uri", QMP_STRING, false},
+							 {"x-tern-insecure", QMP_BOOLEAN, true},
+							 {"x-tern-tls", QMP_STRING, true},
+							 {}};
 static const struct qmp_argument resolve_arguments[] = {{"own", QMP_BOOLEAN, false}, {}};
 
 const struct qmp_command qmp_migrate_commands[] = {
 	{"migrate", run_migrate, migrate_arguments},
 	{"x-tern-save", run_save, save_arguments},
 	{"migrate_cancel", run_migrate_cancel},
-	{"query-migrate", run_query_migrate},
-	{"migrate-incoming", run_migrate_incoming, incoming_arguments},
+	{"query-migrate", run_query_migrate, .waiting = true},
+	{"migrate-incoming", run_migrate_incoming, incoming_arguments, .waiting = true},
 	{"x-tern-resolve", run_resolve, resolve_arguments},
 	{},
 };

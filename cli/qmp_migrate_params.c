@@ -263,9 +263,9 @@ static const struct qmp_argument capabilities_arguments[] = {{"capabilities", QM
 							     {}};
 
 const struct qmp_command qmp_migrate_params_commands[] = {
-	{"migrate-set-parameters", run_set_parameters, parameters_arguments},
-	{"query-migrate-parameters", run_query_parameters},
-	{"migrate-set-capabilities", run_set_capabilities, capabilities_arguments},
-	{"query-migrate-capabilities", run_query_capabilities},
+	{"migrate-set-parameters", run_set_parameters, parameters_arguments, .waiting = true},
+	{"query-migrate-parameters", run_query_parameters, .waiting = true},
+	{"migrate-set-capabilities", run_set_capabilities, capabilities_arguments, .waiting = true},
+	{"query-migrate-capabilities", run_query_capabilities, .waiting = true},
 	{},
 };

@@ -350,6 +350,12 @@ int qmp_server_new(struct qmp_server **out, struct loop *loop, struct machine *m
 	return 0;
 }
 
+void qmp_server_set_machine(struct qmp_server *server, struct machine *machine)
+{
+	if (server)
+		server->machine = machine;
+}
+
 void qmp_server_free(struct qmp_server *server)
 {
 	if (!server)

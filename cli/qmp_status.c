@@ -137,6 +137,16 @@ static json_t *device_status(struct machine *machine)
 	return list;
 }
 
+json_t *qmp_status_waiting(const struct qmp_owner *owner)
+{
+	json_t *status = json_pack("{s:s, s:i}", "status", machine_status_name(MACHINE_INMIGRATE),
+				   "pid", (int)getpid());
+
+	if (owner->name)
+		json_object_set_new(status, "name", json_string(owner->name));
+	return status;
+}
+
 json_t *qmp_status(struct machine *machine)
 {
 	const struct config *config = machine_config(machine);

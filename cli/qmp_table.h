@@ -48,7 +48,7 @@ struct qmp_peer {
 
 /* One command being run. */
 struct qmp_call {
-	struct machine *machine;
+	struct machine *machine; /* NULL: none yet, and the command says that it can do without */
 	const struct qmp_owner *owner;
 	struct qmp_peer *peer;
 	json_t *arguments; /* an object, borrowed */
@@ -63,6 +63,7 @@ struct qmp_command {
 	int (*run)(struct qmp_call *call);
 	const struct qmp_argument *arguments; /* NULL: takes none */
 	bool negotiating;		      /* allowed before negotiation, and only there */
+	bool waiting;			      /* also while there is no machine yet */
 };
 
 /* All tables; NULL ends the list. */
@@ -100,8 +101,9 @@ int qmp_check_not_moving(struct qmp_call *call) must_check;
 /* Lays the members of `arguments` that `rows` knows over *params (qmp_migrate_params.c). */
 int qmp_take_params(struct qmp_call *call, struct migration_params *params);
 
-/* What x-tern-status returns, but for its member "migration" (qmp_status.c). */
+/* What x-tern-status returns, but for its member "migration" (qmp_status.c); of a VM that is not there yet: little. */
 json_t *qmp_status(struct machine *machine);
+json_t *qmp_status_waiting(const struct qmp_owner *owner);
 /* That member: phase and words of the last migration; NULL: there was none (qmp_migrate.c). Takes NULL. */
 json_t *qmp_migration_status(const struct qmp_migration *migration);
 

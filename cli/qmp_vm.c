@@ -11,7 +11,8 @@
 
 static int run_query_status(struct qmp_call *call)
 {
-	enum machine_status status = machine_get_status(call->machine);
+	enum machine_status status = call->machine ? machine_get_status(call->machine)
+						   : MACHINE_INMIGRATE;
 
 	call->result = json_pack("{s:s, s:b}", "status", machine_status_name(status), "running",
 				 status == MACHINE_RUNNING);
@@ -20,7 +21,10 @@ static int run_query_status(struct qmp_call *call)
 
 static int run_query_name(struct qmp_call *call)
 {
-	call->result = json_pack("{s:s}", "name", machine_config(call->machine)->name);
+	if (call->machine)
+		call->result = json_pack("{s:s}", "name", machine_config(call->machine)->name);
+	else if (call->owner->name)
+		call->result = json_pack("{s:s}", "name", call->owner->name);
 	return 0;
 }
 
@@ -130,24 +134,24 @@ static int run_tern_status(struct qmp_call *call)
 {
 	json_t *migration = qmp_migration_status(call->owner->migration);
 
-	call->result = qmp_status(call->machine);
+	call->result = call->machine ? qmp_status(call->machine) : qmp_status_waiting(call->owner);
 	if (migration)
 		json_object_set_new(call->result, "migration", migration);
 	return 0;
 }
 
 const struct qmp_command qmp_vm_commands[] = {
-	{"query-status", run_query_status},
-	{"query-name", run_query_name},
+	{"query-status", run_query_status, .waiting = true},
+	{"query-name", run_query_name, .waiting = true},
 	{"query-uuid", run_query_uuid},
-	{"query-kvm", run_query_kvm},
+	{"query-kvm", run_query_kvm, .waiting = true},
 	{"query-cpus-fast", run_query_cpus_fast},
 	{"query-block", run_query_block},
 	{"stop", run_stop},
 	{"cont", run_cont},
 	{"system_powerdown", run_powerdown},
 	{"system_reset", run_reset},
-	{"quit", run_quit},
-	{"x-tern-status", run_tern_status},
+	{"quit", run_quit, .waiting = true},
+	{"x-tern-status", run_tern_status, .waiting = true},
 	{},
 };

@@ -5,6 +5,9 @@
  * The machine is built from what the source says and what the user maps, before any of its memory comes. Until a state is
  * loaded the attempt may fail as often as it likes: the machine is freed, the name let go, and the next source is
  * waited for. Loading closes the sandbox for good; a VM that is dropped after that ends the process.
+ *
+ * With --listen defer the order is another one: the control socket first, with no machine behind it, and no mover until a
+ * client says migrate-incoming. The name is this process's own then, and stays while machines come and go.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -30,6 +33,7 @@ struct receive {
 	struct migration_params params;
 	const char *listen;
 	const char *tls; /* directory, NULL: plain */
+	bool defer;	 /* migrate-incoming says where */
 	bool once, insecure;
 	bool taken, dropping, spent; /* spent: sandbox closed, no other VM can be built */
 	struct loop_timer *end;
@@ -81,7 +85,7 @@ static int build_machine(struct receive *receive, struct config *config)
 	const struct machine_events events = session_events(session);
 	int error = config_map_apply(&receive->map, config);
 
-	if (!error)
+	if (!error && !receive->defer)
 		error = session_take_name(session, config);
 	if (!error)
 		error = machine_new_incoming(&session->machine, config, session->loop, &events);
@@ -167,7 +171,8 @@ static void on_doubt(void *opaque, const char *text)
 
 /* ---- The process ---- */
 
-static int start(struct receive *receive)
+static int listen_at(struct receive *receive, const char *uri, const char *tls,
+		     const struct migration_params *params)
 {
 	struct session *session = &receive->session;
 	const struct incoming_owner owner = {
@@ -180,14 +185,72 @@ static int start(struct receive *receive)
 		.over = on_over,
 		.doubt = on_doubt,
 	};
+
+	return incoming_new(&session->migration.incoming, uri, tls, params, session->loop,
+			    &session->broker, &owner);
+}
+
+/* migrate-incoming. What does not come to listen leaves no trace, and may be said again. */
+static int on_listen(void *opaque, const char *uri, const char *tls)
+{
+	struct receive *receive = opaque;
+	struct qmp_migration *migration = &receive->session.migration;
+	int error = listen_at(receive, uri, tls, &migration->params);
+
+	if (!error)
+		error = incoming_wait_listening(migration->incoming);
+	if (!error)
+		return 0;
+	incoming_free(migration->incoming);
+	migration->incoming = NULL;
+	return error;
+}
+
+/* Whose console the terminal will be is not known yet; a map that has another one is. */
+static enum config_serial own_serial(const struct receive *receive)
+{
+	for (unsigned int i = 0; i < receive->map.n; i++)
+		if (!strncmp(receive->map.entry[i], "serial=", 7) &&
+		    strcmp(receive->map.entry[i], "serial=stdio") != 0)
+			return SERIAL_OFF;
+	return SERIAL_STDIO;
+}
+
+static int wait_to_be_told(struct receive *receive)
+{
+	struct session *session = &receive->session;
+	const struct config_map *map = &receive->map;
+	/* As much of a configuration as a name needs. */
+	const struct config config = {.name = map->name ? map->name : map->control_path,
+				      .control_path = map->control_path,
+				      .serial = own_serial(receive)};
+	int error = session_take_name(session, &config);
+
+	if (error)
+		return error;
+	session->migration.params = receive->params;
+	session->migration.insecure = receive->insecure;
+	session->migration.listen = on_listen;
+	session->migration.listen_opaque = receive;
+	session->migration.listen_tls = receive->tls;
+	error = session_wait(session, map->name);
+	if (!error)
+		log_info("receive: waiting for migrate-incoming at %s", session->control.path);
+	return error;
+}
+
+static int start(struct receive *receive)
+{
+	struct session *session = &receive->session;
 	int error = session_open(session, receive->map.sandbox);
 
 	if (!error)
 		error = loop_timer_new(session->loop, on_end, receive, &receive->end);
+	if (!error && receive->defer)
+		return wait_to_be_told(receive);
 	return error ? error
-		     : incoming_new(&session->migration.incoming, receive->listen,
-				    receive->tls ? receive->tls : "", &receive->params,
-				    session->loop, &session->broker, &owner);
+		     : listen_at(receive, receive->listen, receive->tls ? receive->tls : "",
+				 &receive->params);
 }
 
 static enum cli_exit receive_session(struct receive *receive)
@@ -247,6 +310,7 @@ static int set_option(struct receive *receive, const char *key, const char *valu
 
 	if (!strcmp(key, "listen")) {
 		receive->listen = value;
+		receive->defer = !strcmp(value, "defer");
 		return 0;
 	}
 	if (!strcmp(key, "map"))
@@ -324,7 +388,13 @@ static int check_listen(const struct receive *receive)
 
 	if (!receive->listen)
 		return fail(-EINVAL,
-			    "receive: where? --listen tcp:ADDRESS:PORT or --listen unix:PATH");
+			    "receive: where? --listen tcp:ADDRESS:PORT, --listen unix:PATH or "
+			    "--listen defer");
+	if (receive->defer)
+		return receive->map.name || receive->map.control_path
+			       ? 0
+			       : fail(-EINVAL, "receive: --listen defer: who is to be told? --name "
+					       "NAME or --control PATH");
 	error = address_parse(receive->listen, &address);
 	if (!error && !receive->insecure && !receive->tls && !address_is_local(&address))
 		error = fail(-EPERM,

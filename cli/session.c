@@ -225,7 +225,8 @@ static int attach_stdin(struct session *session)
 {
 	int error;
 
-	if (session->input_kind == INPUT_NONE)
+	if (session->input_kind == INPUT_NONE ||
+	    machine_config(session->machine)->serial != SERIAL_STDIO)
 		return 0;
 	if (session->input_kind == INPUT_TERMINAL) {
 		error = janitor_make_raw(&session->janitor);
@@ -290,18 +291,32 @@ int session_take_name(struct session *session, const struct config *config)
 	return error;
 }
 
-int session_serve(struct session *session)
+static int start_server(struct session *session, const char *name)
 {
 	const struct qmp_owner owner = {
-		.opaque = session, .quit = quit, .migration = &session->migration};
+		.opaque = session, .quit = quit, .name = name, .migration = &session->migration};
+
+	return qmp_server_new(&session->qmp, session->loop, session->machine,
+			      session->control.listen_fd, &owner);
+}
+
+int session_wait(struct session *session, const char *name)
+{
+	session->waits = true;
+	return start_server(session, name);
+}
+
+int session_serve(struct session *session)
+{
 	const struct outgoing_events events = {
 		.opaque = session, .phase = on_phase, .gone = on_gone};
 	int error = outgoing_new(&session->migration.outgoing, session->machine, session->loop,
 				 &session->broker, &events);
 
-	return error ? error
-		     : qmp_server_new(&session->qmp, session->loop, session->machine,
-				      session->control.listen_fd, &owner);
+	if (error || !session->qmp)
+		return error ? error : start_server(session, NULL);
+	qmp_server_set_machine(session->qmp, session->machine);
+	return 0;
 }
 
 int session_attach(struct session *session)
@@ -321,10 +336,17 @@ void session_drop(struct session *session)
 	session->input = NULL;
 	outgoing_free(session->migration.outgoing);
 	session->migration.outgoing = NULL;
-	qmp_server_free(session->qmp);
-	session->qmp = NULL;
+	if (session->waits) {
+		qmp_server_set_machine(session->qmp, NULL);
+	} else {
+		qmp_server_free(session->qmp);
+		session->qmp = NULL;
+	}
 	machine_free(session->machine);
 	session->machine = NULL;
+	session->resets = 0;
+	if (session->waits)
+		return;
 	if (session->janitor.fd >= 0) {
 		janitor_finish(&session->janitor);
 		close_fd(&session->control.listen_fd);
@@ -332,7 +354,6 @@ void session_drop(struct session *session)
 	} else if (session->control.lock_fd >= 0) {
 		control_close(&session->control);
 	}
-	session->resets = 0;
 }
 
 enum cli_exit session_close(struct session *session)
@@ -340,6 +361,7 @@ enum cli_exit session_close(struct session *session)
 	/* Before the machine, which is its owner's and not its own. */
 	incoming_free(session->migration.incoming);
 	session->migration.incoming = NULL;
+	session->waits = false;
 	session_drop(session);
 	loop_timer_free(session->linger);
 	loop_free(session->loop);

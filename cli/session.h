@@ -6,6 +6,9 @@
  *	session_open -> session_take_name -> (machine) -> session_serve -> session_attach -> loop_run -> session_close
  *
  * open and take_name in either order, both before the machine (that is, before any thread exists).
+ *
+ * A target that is told later where to listen says session_wait() before there is a machine: its name is taken and its
+ * clients are served from then on, whatever machines come and go.
  */
 #ifndef CLI_SESSION_H
 #define CLI_SESSION_H
@@ -35,6 +38,7 @@ struct session {
 	enum { INPUT_NONE, INPUT_STREAM, INPUT_TERMINAL } input_kind;
 	struct loop_watch *signals;
 	int signal_fd;
+	bool waits;	 /* session_wait(): the server is there without a machine */
 	uint32_t resets; /* that the guest asked for */
 	bool ended;
 	bool gone; /* to another host: clients may still ask how it went */
@@ -48,13 +52,21 @@ void session_init(struct session *session, const char *command);
 int session_open(struct session *session, enum config_sandbox sandbox) must_check;
 /* Control socket and janitor. -EADDRINUSE and others, logged; nothing is left behind. */
 int session_take_name(struct session *session, const struct config *config) must_check;
+/*
+ * Clients are served before there is a machine; after session_take_name() and _open(). name: of the VM to be, NULL: not
+ * known; it must live as long as the session. Errors logged.
+ */
+int session_wait(struct session *session, const char *name) must_check;
 /* The machine's events go here. */
 struct machine_events session_events(struct session *session);
 /* session->machine is there: it can be moved away, and clients are served. Errors logged. */
 int session_serve(struct session *session) must_check;
 /* The user's terminal becomes the guest's console, where it is to be; and the log says where the console is. */
 int session_attach(struct session *session) must_check;
-/* What session_take_name() and session_serve() did, undone, and the machine freed: there is no VM any more. */
+/*
+ * What session_take_name() and session_serve() did, undone, and the machine freed: there is no VM any more. After
+ * session_wait(), name and server stay.
+ */
 void session_drop(struct session *session);
 
 /* The first reason to end counts; the loop stops. */

@@ -86,7 +86,7 @@ _tern_receive()
 {
 	case $prev in
 	--listen)
-		mapfile -t COMPREPLY < <(compgen -W "tcp: unix:" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "tcp: unix: defer" -- "$cur")
 		compopt -o nospace
 		;;
 	--map)

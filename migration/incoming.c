@@ -8,6 +8,7 @@
 #include "migration/incoming.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 #include "migration/mover.h"
 #include "vmm/config_wire.h"
 
+#define LISTEN_WAIT_MS 5000
+
 struct incoming {
 	struct loop *loop;
 	struct incoming_owner owner;
@@ -30,6 +33,7 @@ struct incoming {
 	void *mailbox;
 	struct machine *machine; /* the owner's */
 	bool taken;
+	char address[MIGRATION_TEXT_BYTES]; /* "": does not listen yet */
 };
 
 static void set_phase(struct incoming *incoming, enum migration_phase phase)
@@ -216,6 +220,7 @@ static void lose_mover(struct incoming *incoming, const char *why)
 
 static void take_listening(struct incoming *incoming, const struct link_message *message)
 {
+	snprintf(incoming->address, sizeof(incoming->address), "%s", message->text);
 	incoming->owner.listening(incoming->owner.opaque, message->text);
 	begin_attempt(incoming);
 }
@@ -316,6 +321,24 @@ int incoming_new(struct incoming **out, const char *uri, const char *tls,
 	return 0;
 }
 
+int incoming_wait_listening(struct incoming *incoming)
+{
+	struct pollfd link = {.fd = incoming->link_fd, .events = POLLIN};
+	struct link_message message;
+	int got = poll(&link, 1, LISTEN_WAIT_MS) == 1
+			  ? link_receive(incoming->link_fd, &message, NULL, false)
+			  : 0;
+
+	if (got == 1 && message.op == LINK_LISTENING) {
+		take_listening(incoming, &message);
+		return 0;
+	}
+	if (got == 1 && message.op == LINK_OVER)
+		return fail_again(-EADDRNOTAVAIL, message.progress.text);
+	return fail(got < 0 ? got : -ETIMEDOUT, "migration: the process that receives the VM %s",
+		    got < 0 ? "has died" : "does not answer");
+}
+
 void incoming_free(struct incoming *incoming)
 {
 	if (!incoming)
@@ -341,4 +364,9 @@ int incoming_resolve(struct incoming *incoming, bool own)
 const struct migration_progress *incoming_progress(const struct incoming *incoming)
 {
 	return &incoming->progress;
+}
+
+const char *incoming_address(const struct incoming *incoming)
+{
+	return incoming->address;
 }

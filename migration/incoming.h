@@ -47,8 +47,15 @@ struct incoming_owner {
 int incoming_new(struct incoming **out, const char *uri, const char *tls,
 		 const struct migration_params *params, struct loop *loop, struct broker *broker,
 		 const struct incoming_owner *owner) must_check;
+/*
+ * Waits, a few seconds at most, until it listens: `listening` and `phase` are called from within. Errors: why it does not,
+ * logged; it is then good only for incoming_free(). For who has to know at once; before loop runs again.
+ */
+int incoming_wait_listening(struct incoming *incoming) must_check;
 void incoming_free(struct incoming *incoming); /* takes NULL */
 int incoming_resolve(struct incoming *incoming, bool own) must_check;
 const struct migration_progress *incoming_progress(const struct incoming *incoming);
+/* Where it listens, as address_text() has it; "": not yet. */
+const char *incoming_address(const struct incoming *incoming);
 
 #endif

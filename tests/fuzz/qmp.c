@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Fuzzes the control socket as a client sees it: bytes go through a real socket into the server, over a fake machine.
- * The first byte chooses how they are cut into packets; a byte 0xfe in between makes the machine send an event.
+ * The first byte chooses how they are cut into packets, and by its highest bit a target that waits, without a machine; a byte
+ * 0xfe in between makes the machine send an event.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -27,6 +28,44 @@ static void on_phase(void *opaque, enum migration_phase phase)
 
 static void on_gone(void *opaque)
 {
+}
+
+/* ---- A target that waits ---- */
+
+struct target {
+	struct qmp_migration migration;
+	struct loop *loop;
+};
+
+static void on_listening(void *opaque, const char *address)
+{
+}
+
+static int on_build(void *opaque, struct config *config, struct machine **machine)
+{
+	return -EINVAL;
+}
+
+static void on_over(void *opaque, const char *text)
+{
+}
+
+static int on_listen(void *opaque, const char *uri, const char *tls)
+{
+	struct target *target = opaque;
+	struct qmp_migration *migration = &target->migration;
+	const struct incoming_owner owner = {
+		.listening = on_listening, .phase = on_phase, .build = on_build, .over = on_over};
+	int error = incoming_new(&migration->incoming, uri, tls, &migration->params, target->loop,
+				 NULL, &owner);
+
+	if (!error)
+		error = incoming_wait_listening(migration->incoming);
+	if (!error)
+		return 0;
+	incoming_free(migration->incoming);
+	migration->incoming = NULL;
+	return error;
 }
 
 static void spin(struct loop *loop)
@@ -60,7 +99,7 @@ static void check_replies(int fd)
 static void feed(struct loop *loop, struct qmp_server *server, int fd, const uint8_t *bytes,
 		 size_t n)
 {
-	size_t chunk = n ? (size_t)bytes[0] * 16 + 1 : 1;
+	size_t chunk = n ? (size_t)(bytes[0] & 0x7f) * 16 + 1 : 1;
 
 	for (size_t i = 1; i < n; i += chunk) {
 		size_t more = chunk < n - i ? chunk : n - i;
@@ -78,10 +117,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(address);
 	const struct outgoing_events events = {.phase = on_phase, .gone = on_gone};
-	struct qmp_migration migration = {};
-	struct qmp_owner owner = {.quit = on_quit, .migration = &migration};
+	struct target target = {};
+	struct qmp_migration *migration = &target.migration;
+	struct qmp_owner owner = {.quit = on_quit, .migration = migration};
 	struct qmp_server *server;
 	struct machine machine;
+	bool waits = n && bytes[0] & 0x80;
 	struct loop *loop;
 	int listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -89,22 +130,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	log_level = LOG_ERROR;
 	json_object_seed(1);
 	fake_machine_init(&machine);
-	migration_params_init(&migration.params);
-	if (loop_new(&loop) || outgoing_new(&migration.outgoing, &machine, loop, NULL, &events) ||
+	migration_params_init(&migration->params);
+	if (loop_new(&loop) || outgoing_new(&migration->outgoing, &machine, loop, NULL, &events) ||
 	    bind(listen_fd, (struct sockaddr *)&address, sizeof(sa_family_t)) ||
 	    listen(listen_fd, 4) || getsockname(listen_fd, (struct sockaddr *)&address, &len) ||
-	    qmp_server_new(&server, loop, &machine, listen_fd, &owner) ||
+	    qmp_server_new(&server, loop, waits ? NULL : &machine, listen_fd, &owner) ||
 	    connect(fd, (struct sockaddr *)&address, len))
 		abort();
+	target.loop = loop;
+	if (waits) {
+		outgoing_free(migration->outgoing);
+		migration->outgoing = NULL;
+		migration->listen = on_listen;
+		migration->listen_opaque = &target;
+	}
 	spin(loop);
 	feed(loop, server, fd, bytes, n);
 	check_replies(fd);
 	close(fd);
 	spin(loop);
 	qmp_server_free(server);
-	if (migration.params.channels < 1 || migration.params.channels > MIGRATION_CHANNELS_MAX)
+	if (migration->params.channels < 1 || migration->params.channels > MIGRATION_CHANNELS_MAX)
 		abort();
-	outgoing_free(migration.outgoing);
+	outgoing_free(migration->outgoing);
+	incoming_free(migration->incoming);
 	loop_free(loop);
 	fake_machine_fini(&machine);
 	close(listen_fd);

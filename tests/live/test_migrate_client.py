@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from qmp import QmpError
+from qmp import Qmp, QmpError
 from test_cli import Terminal
 
 OK, FAILED, INPUT, QUIT = 0, 1, 2, 5
@@ -96,6 +96,123 @@ def test_events_at_the_target(host, run, receive):
             assert story(qmp)[-2:] == ["RESUME", "completed"], qmp.events
             assert qmp.command("query-status")["running"]
     assert vm.wait() == OK, vm.story()
+
+
+EVENTS = [{"capability": "events", "state": True}]
+
+
+def listening_at(qmp):
+    """The address that QEMU's query-migrate tells, as a client makes a URI of it."""
+    (address,) = qmp.command("query-migrate")["socket-address"]
+    return f"tcp:{address['host']}:{address['port']}"
+
+
+def test_both_ends_as_qemus(host, run, receive):
+    """A target that is told where to listen; both ends' events in QEMU's order, and the guest goes on."""
+    vm = run(cmdline=LOAD.format(rate=1000))
+    vm.expect(r"^guest: report")
+    target = receive(listen="defer")
+    with vm.qmp() as source, target.qmp() as qmp:
+        assert qmp.command("query-status") == {"status": "inmigrate", "running": False}
+        assert qmp.command("query-migrate")["status"] == "none"
+        assert qmp.command("query-name") == {"name": "t1"}
+        for side in (source, qmp):
+            side.command("migrate-set-capabilities", capabilities=EVENTS)
+        for command in ("cont", "query-cpus-fast", "migrate_cancel"):
+            with pytest.raises(QmpError, match="waiting for an incoming migration"):
+                qmp.command(command)
+        qmp.command("migrate-incoming", uri="tcp:127.0.0.1:0")
+        assert qmp.command("query-migrate")["status"] == "setup"
+        with pytest.raises(QmpError, match="already been started"):
+            qmp.command("migrate-incoming", uri="tcp:127.0.0.1:0")
+        source.command("migrate-set-parameters", downtime_limit=2000)  # no switch-over is to be taken back
+        source.command("migrate", uri=listening_at(qmp))
+        assert story(source) == ["setup", "active", "STOP", "device", "completed"], source.events
+        assert story(qmp) == ["setup", "active", "RESUME", "completed"], qmp.events
+        assert qmp.command("query-status")["status"] == "running"
+        with pytest.raises(QmpError, match="already been started"):
+            qmp.command("migrate-incoming", uri="tcp:127.0.0.1:0")
+        with pytest.raises(QmpError, match="does not wait"):
+            source.command("migrate-incoming", uri="tcp:127.0.0.1:0")
+        source.command("quit")
+        target.expect(r"^guest: report")
+        qmp.command("stop")
+        assert "t1 " in host.command("list").stdout
+    assert vm.wait() == OK, vm.story()
+
+
+def test_where_it_cannot_listen(host, run, receive):
+    """Each refusal by its name; the target waits on, and listens where it can."""
+    first, target = receive(name="t1"), receive("--control", f"{host.run_dir}/c.img", name="t2", listen="defer")
+    target_qmp = host_qmp(host, target)
+    refusals = {
+        "exec:cat": "exec:cat", "tcp:127.0.0.1:x": "127.0.0.1:x", "tcp:192.0.2.1:4444": "unencrypted",
+        first.uri: "in use", f"unix:{host.run_dir}/no/such/socket": "No such file",
+    }  # fmt: skip
+    with target_qmp as qmp:
+        for uri, words in refusals.items():
+            with pytest.raises(QmpError, match=words):
+                qmp.command("migrate-incoming", uri=uri)
+            assert qmp.command("query-migrate") == {"status": "none"}
+        with pytest.raises(QmpError, match="ca-cert.pem"):
+            qmp.command("migrate-incoming", uri="tcp:127.0.0.1:0", x_tern_tls=host.run_dir)
+        qmp.command("migrate-incoming", uri="tcp:127.0.0.1:0")
+        vm = run(cmdline=LOAD.format(rate=1000))
+        vm.expect(r"^guest: report")
+        assert host.command("migrate", vm.name, listening_at(qmp)).returncode == OK
+        target.expect(r"^guest: report")
+        qmp.command("quit")
+    assert target.wait() == QUIT, target.story()
+
+
+def host_qmp(host, target):
+    """The client of a target whose control socket is elsewhere."""
+    target.wait_log("waiting for migrate-incoming")
+    return Qmp(f"{host.run_dir}/c.img")
+
+
+def test_attempts_that_come_to_nothing(host, run, receive):
+    """The client stays connected, sees each end, and the next VM comes to the same target."""
+    vm = run(cmdline=LOAD.format(rate=1000), memory="256M")
+    vm.expect(r"^guest: report")
+    target = receive(listen="defer")
+    with vm.qmp() as source, target.qmp() as qmp:
+        qmp.command("migrate-incoming", uri="tcp:127.0.0.1:0")
+        uri = listening_at(qmp)
+        assert host.command("migrate", vm.name, uri, "--dry-run").returncode == OK
+        assert story(qmp) == ["setup", "cancelled"], qmp.events
+        assert qmp.command("query-status")["status"] == "inmigrate"
+        qmp.events.clear()
+        source.command("migrate-set-parameters", max_bandwidth=4 << 20)
+        source.command("migrate", uri=uri)
+        wait_status(qmp, "active")
+        source.command("migrate_cancel")
+        assert story(qmp) == ["setup", "active", "failed"], qmp.events
+        assert "gave up" in qmp.command("query-migrate")["error-desc"]
+        qmp.events.clear()
+        wait_status(source, "cancelled")
+        source.command("migrate-set-parameters", max_bandwidth=0)
+        assert host.command("migrate", vm.name, uri).returncode == OK
+        assert story(qmp) == ["setup", "active", "RESUME", "completed"], qmp.events
+        assert qmp.command("query-cpus-fast")
+    target.expect(r"^guest: report")
+
+
+def test_quit_while_it_waits(host, receive):
+    """Nothing is left behind, whether it listens or not."""
+    for listen in (False, True):
+        target = receive(listen="defer")
+        with target.qmp() as qmp:
+            if listen:
+                qmp.command("migrate-incoming", uri=f"unix:{host.run_dir}/move")
+            assert "inmigrate" in host.command("status", "t1").stdout
+            qmp.command("quit")
+            assert qmp.event("SHUTDOWN")["data"]["reason"] == "host-qmp-quit"
+        assert target.wait() == QUIT, target.story()
+        end = time.monotonic() + 10
+        while host.leftovers() and time.monotonic() < end:
+            time.sleep(0.02)  # the process that listened sees the end on its own
+        assert host.leftovers() == []
 
 
 def test_on_a_terminal(host, run, receive):

@@ -171,7 +171,10 @@ class Vm:
 
 
 class Receiver(Vm):
-    """`tern receive`: a VM to be. Its lines are the guest's once it is here; `uri` is where it listens."""
+    """
+    `tern receive`: a VM to be. Its lines are the guest's once it is here; `uri` is where it listens; None: it waits to be
+    told where (listen="defer").
+    """
 
     def __init__(self, host, *options, name="t1", listen="tcp:127.0.0.1:0"):
         self.host = host
@@ -179,4 +182,4 @@ class Receiver(Vm):
         self.lines = []
         self.times = []
         self._start([host.tern, "receive", "--listen", listen, "--name", name, *options])
-        self.uri = self.wait_log("listening at").rsplit(" ", 1)[1]
+        self.uri = self.wait_log("listening at").rsplit(" ", 1)[1] if listen != "defer" else None

@@ -211,6 +211,9 @@ static void test_bad_input(struct fixture *f, gconstpointer data)
 		"receive --listen unix:/x/comes --nonsense 1",
 		"receive --listen unix:/x/comes extra",
 		"receive --listen unix:/x/taken",
+		"receive --listen defer",
+		"receive --listen defer --name web",
+		"receive --listen defer --control /nonexistent/x.sock",
 	};
 	int output;
 	pid_t pid = START_VM(&output);
@@ -273,6 +276,42 @@ static void test_receive_again(struct fixture *f, gconstpointer data)
 	expect_has(log, "disk0: the VM has 0 disks");
 }
 
+/* Told where to listen by a client; its name stays its own between attempts. */
+static void test_receive_defer(struct fixture *f, gconstpointer data)
+{
+	int output;
+	pid_t pid = start("receive --listen defer --name here --serial off", &output);
+	struct client client;
+	char *log;
+
+	wait_until("here", "status    inmigrate");
+	g_assert_cmpint(tern(&log, "list"), ==, CLI_OK);
+	expect_has(log, "inmigrate");
+	g_assert_cmpint(client_open(&client, "here", CLIENT_REPLY_MS), ==, 0);
+	g_assert_cmpint(client_execute(&client, "migrate-incoming",
+				       json_pack("{s:s}", "uri", "unix:/x/mute"), NULL),
+			==, -EREMOTEIO);
+	g_assert_cmpint(client_execute(&client, "migrate-incoming",
+				       json_pack("{s:s}", "uri", "unix:/x/twice"), NULL),
+			==, 0);
+	wait_until("here", "sandbox ");
+	wait_until("here", "migration in, completed");
+	/* The same connection still. */
+	g_assert_cmpint(client_execute(&client, "query-status", NULL, NULL), ==, 0);
+	client_close(&client);
+	g_assert_cmpint(tern(NULL, "stop --force here"), ==, CLI_OK);
+	g_assert_cmpint(finish(pid, output, &log), ==, CLI_QUIT);
+	g_assert_nonnull(strstr(log, "waiting for migrate-incoming at "));
+	g_assert_nonnull(strstr(log, "cannot be listened at"));
+	g_assert_nonnull(strstr(log, "here did not come: the source was lost"));
+	expect_has(log, "here runs here");
+	/* Nothing listens yet: a signal ends it, and nothing is left. */
+	pid = start("receive --listen defer --name here", &output);
+	wait_until("here", "status    inmigrate");
+	kill(pid, SIGTERM);
+	g_assert_cmpint(finish(pid, output, NULL), ==, CLI_QUIT);
+}
+
 static void test_receive_doubt(struct fixture *f, gconstpointer data)
 {
 	int output;
@@ -305,6 +344,7 @@ int main(int argc, char **argv)
 	ADD("bad-input", test_bad_input);
 	ADD("receive", test_receive);
 	ADD("receive-again", test_receive_again);
+	ADD("receive-defer", test_receive_defer);
 	ADD("receive-doubt", test_receive_doubt);
 	return g_test_run();
 }

@@ -17,6 +17,8 @@ struct fixture {
 	struct qmp_owner owner;
 	struct qmp_peer peer;
 	char *phases; /* status after each phase */
+	bool waits;   /* there is no machine yet */
+	char tls[20]; /* as listen() had it */
 };
 
 static json_t *ask(struct fixture *f, const char *command, const char *arguments)
@@ -25,7 +27,8 @@ static json_t *ask(struct fixture *f, const char *command, const char *arguments
 		arguments ? g_strdup_printf("{\"execute\": \"%s\", \"arguments\": %s}", command,
 					    arguments)
 			  : g_strdup_printf("{\"execute\": \"%s\"}", command);
-	json_t *reply = qmp_dispatch(&f->machine, &f->owner, &f->peer, text, strlen(text));
+	struct machine *machine = f->waits ? NULL : &f->machine;
+	json_t *reply = qmp_dispatch(machine, &f->owner, &f->peer, text, strlen(text));
 	g_autofree char *shown = json_dumps(reply, JSON_COMPACT);
 
 	g_test_message("%s -> %s", text, shown);
@@ -104,6 +107,7 @@ static void set_up(struct fixture *f, gconstpointer data)
 static void tear_down(struct fixture *f, gconstpointer data)
 {
 	outgoing_free(f->migration.outgoing);
+	incoming_free(f->migration.incoming);
 	loop_free(f->loop);
 	fake_machine_fini(&f->machine);
 	g_free(f->phases);
@@ -279,10 +283,11 @@ static void test_refusals(struct fixture *f, gconstpointer data)
 	refused(f, "migrate", "{\"uri\": \"unix:/x\", \"x-tern-force\": 1}", "expected: boolean");
 	refused(f, "migrate", "{\"uri\": \"unix:/x\", \"multifd-channels\": 17}", "1 to 16");
 	refused(f, "migrate", "{\"uri\": \"tcp:192.0.2.1:4444\"}", "unencrypted");
-	refused(f, "migrate-incoming", "{\"uri\": \"tcp:0:4444\"}", "tern receive");
+	refused(f, "migrate-incoming", "{\"uri\": \"tcp:0:4444\"}", "tern receive --listen defer");
 	f->machine.status = MACHINE_INMIGRATE;
 	refused(f, "migrate", "{\"uri\": \"unix:/x\"}", "waiting for an incoming migration");
-	refused(f, "migrate-incoming", "{\"uri\": \"tcp:0:4444\"}", "already been started");
+	refused(f, "migrate-incoming", "{\"uri\": \"tcp:0:4444\"}", "tern receive --listen defer");
+	refused(f, "migrate-incoming", NULL, "'uri' is missing");
 	g_assert_cmpuint(f->migration.outgoing->starts, ==, 0);
 	f->machine.status = MACHINE_RUNNING;
 	/* By word: in the command, or for all. */
@@ -377,6 +382,178 @@ static void test_capabilities(struct fixture *f, gconstpointer data)
 	ok(f, "migrate-set-capabilities", "{\"capabilities\": []}");
 }
 
+/* ---- A target ---- */
+
+static void on_listening(void *opaque, const char *address)
+{
+}
+
+static int on_build(void *opaque, struct config *config, struct machine **machine)
+{
+	struct fixture *f = opaque;
+
+	f->waits = false;
+	*machine = &f->machine;
+	return 0;
+}
+
+static void on_drop(void *opaque, const char *text)
+{
+	struct fixture *f = opaque;
+
+	f->waits = true;
+}
+
+static void on_taken(void *opaque)
+{
+	on_phase(opaque, PHASE_COMPLETED);
+}
+
+static int on_listen(void *opaque, const char *uri, const char *tls)
+{
+	struct fixture *f = opaque;
+	struct qmp_migration *migration = &f->migration;
+	const struct incoming_owner owner = {.opaque = f,
+					     .listening = on_listening,
+					     .phase = on_phase,
+					     .build = on_build,
+					     .drop = on_drop,
+					     .taken = on_taken};
+	int error = incoming_new(&migration->incoming, uri, tls, &migration->params, f->loop, NULL,
+				 &owner);
+
+	g_strlcpy(f->tls, tls, sizeof(f->tls));
+	if (!error)
+		error = incoming_wait_listening(migration->incoming);
+	if (!error)
+		return 0;
+	incoming_free(migration->incoming);
+	migration->incoming = NULL;
+	return error;
+}
+
+static void wait_for_a_vm(struct fixture *f)
+{
+	outgoing_free(f->migration.outgoing);
+	f->migration.outgoing = NULL;
+	f->migration.listen = on_listen;
+	f->migration.listen_opaque = f;
+	f->owner.name = "here";
+	f->waits = true;
+}
+
+static void expect_address(struct fixture *f, const char *type, const char *key, const char *value,
+			   const char *port)
+{
+	json_t *info = get(f, "query-migrate"), *list = json_object_get(info, "socket-address"),
+	       *row = json_array_get(list, 0);
+
+	g_assert_cmpuint(json_array_size(list), ==, 1);
+	g_assert_cmpstr(json_string_value(json_object_get(row, "type")), ==, type);
+	g_assert_cmpstr(json_string_value(json_object_get(row, key)), ==, value);
+	g_assert_cmpstr(json_string_value(json_object_get(row, "port")), ==, port);
+	json_decref(info);
+}
+
+static void test_waits(struct fixture *f, gconstpointer data)
+{
+	static const char *const need_a_machine[] = {
+		"stop",	      "cont",	     "system_reset",	"system_powerdown",
+		"query-uuid", "query-block", "query-cpus-fast", "migrate_cancel",
+		"migrate",    "x-tern-save", "x-tern-resolve",
+	};
+	json_t *info;
+
+	wait_for_a_vm(f);
+	info = get(f, "query-status");
+	g_assert_cmpstr(json_string_value(json_object_get(info, "status")), ==, "inmigrate");
+	g_assert_true(json_is_false(json_object_get(info, "running")));
+	json_decref(info);
+	info = get(f, "x-tern-status");
+	g_assert_cmpstr(json_string_value(json_object_get(info, "name")), ==, "here");
+	g_assert_null(json_object_get(info, "migration"));
+	json_decref(info);
+	info = get(f, "query-name");
+	g_assert_cmpstr(json_string_value(json_object_get(info, "name")), ==, "here");
+	json_decref(info);
+	g_assert_cmpstr(status(f), ==, "none");
+	for (size_t i = 0; i < G_N_ELEMENTS(need_a_machine); i++)
+		refused(f, need_a_machine[i], NULL, "waiting for an incoming migration");
+	ok(f, "migrate-set-parameters", "{\"x-tern-silence\": 1000}");
+	g_assert_cmpuint(f->migration.params.silence_us, ==, 1000000);
+	ok(f, "migrate-set-capabilities",
+	   "{\"capabilities\": [{\"capability\": \"events\", \"state\": true}]}");
+	f->owner.name = NULL;
+	ok(f, "query-name", NULL);
+	ok(f, "x-tern-status", NULL);
+}
+
+/* Each refusal by its name; then it listens, once. */
+static void test_incoming(struct fixture *f, gconstpointer data)
+{
+	const struct outgoing_events events = {.opaque = f, .phase = on_phase, .gone = on_gone};
+	json_t *info;
+
+	wait_for_a_vm(f);
+	refused(f, "migrate-incoming", "{\"uri\": \"exec:cat\"}", "exec:cat");
+	refused(f, "migrate-incoming", "{\"uri\": \"tcp:192.0.2.1:1\"}", "unencrypted");
+	refused(f, "migrate-incoming", "{\"uri\": \"unix:/x/taken\"}", "in use");
+	refused(f, "migrate-incoming", "{\"uri\": \"unix:/x/mute\"}", "cannot be listened at");
+	g_assert_cmpstr(status(f), ==, "none");
+	g_assert_cmpstr(f->phases, ==, "");
+	ok(f, "migrate-incoming", "{\"uri\": \"unix:/x/comes\"}");
+	g_assert_cmpstr(f->tls, ==, "");
+	g_assert_cmpstr(status(f), ==, "setup");
+	expect_address(f, "unix", "path", "/x/comes", NULL);
+	refused(f, "migrate-incoming", "{\"uri\": \"unix:/x/comes\"}", "already been started");
+	while (f->waits || strcmp(status(f), "completed") != 0)
+		loop_run_once(f->loop, 1000);
+	g_assert_cmpstr(f->phases, ==, " setup active completed");
+	refused(f, "migrate-incoming", "{\"uri\": \"unix:/x/comes\"}", "already been started");
+	ok(f, "stop", NULL);
+	/* On its way out again it has no address. */
+	g_assert_cmpint(outgoing_new(&f->migration.outgoing, &f->machine, f->loop, NULL, &events),
+			==, 0);
+	f->machine.status = MACHINE_RUNNING;
+	ok(f, "migrate", "{\"uri\": \"unix:/x/moves\"}");
+	info = get(f, "query-migrate");
+	g_assert_cmpstr(json_string_value(json_object_get(info, "status")), ==, "setup");
+	g_assert_null(json_object_get(info, "socket-address"));
+	json_decref(info);
+}
+
+/* An attempt that fails is seen to its end, and so is the next. */
+static void test_incoming_twice(struct fixture *f, gconstpointer data)
+{
+	wait_for_a_vm(f);
+	ok(f, "migrate-incoming", "{\"uri\": \"unix:/x/twice\"}");
+	while (strcmp(status(f), "failed") != 0)
+		loop_run_once(f->loop, 1000);
+	refused(f, "cont", NULL, "waiting for an incoming migration");
+	while (strcmp(status(f), "completed") != 0)
+		loop_run_once(f->loop, 1000);
+	g_assert_cmpstr(f->phases, ==, " setup active failed setup active completed");
+}
+
+static void test_incoming_keys(struct fixture *f, gconstpointer data)
+{
+	wait_for_a_vm(f);
+	ok(f, "migrate-incoming", "{\"uri\": \"tcp:[2001:db8::1]:4444\", \"x-tern-tls\": \"/k\"}");
+	g_assert_cmpstr(f->tls, ==, "/k");
+	expect_address(f, "inet", "host", "2001:db8::1", "4444");
+	incoming_free(f->migration.incoming);
+	f->migration.incoming = NULL;
+	/* Those of the command line, where the command names none. */
+	f->migration.listen_tls = "/keys";
+	ok(f, "migrate-incoming", "{\"uri\": \"tcp:192.0.2.1:4444\"}");
+	g_assert_cmpstr(f->tls, ==, "/keys");
+	expect_address(f, "inet", "host", "192.0.2.1", "4444");
+	incoming_free(f->migration.incoming);
+	f->migration.incoming = NULL;
+	f->migration.listen_tls = NULL;
+	ok(f, "migrate-incoming", "{\"uri\": \"tcp:192.0.2.1:1\", \"x-tern-insecure\": true}");
+}
+
 int main(int argc, char **argv)
 {
 #define ADD(name, fn) g_test_add("/qmp-migrate/" name, struct fixture, NULL, set_up, fn, tear_down)
@@ -391,5 +568,9 @@ int main(int argc, char **argv)
 	ADD("refusals", test_refusals);
 	ADD("parameters", test_parameters);
 	ADD("capabilities", test_capabilities);
+	ADD("waits", test_waits);
+	ADD("incoming", test_incoming);
+	ADD("incoming-twice", test_incoming_twice);
+	ADD("incoming-keys", test_incoming_keys);
 	return g_test_run();
 }

@@ -5,7 +5,8 @@
  *
  * A fake migration does what the last word of its address says. Out: "moves", "refused", "works" (a dry run), "stays" (in
  * its rounds, until cancelled), "doubt" (until resolved). In: "comes", "dry", "fails" (once built), "sealed" (the
- * same, once loaded), "twice" (fails, then comes), "doubt", "over".
+ * same, once loaded), "twice" (fails, then comes), "doubt", "over"; "taken" is an address in use, and "mute" one that is
+ * found out later to be none.
  */
 #ifndef TESTS_FAKE_OUTGOING_H
 #define TESTS_FAKE_OUTGOING_H
@@ -290,6 +291,19 @@ int incoming_new(struct incoming **out, const char *uri, const char *tls,
 		abort();
 	loop_timer_arm(incoming->timer, FAKE_STEP_US);
 	return 0;
+}
+
+int incoming_wait_listening(struct incoming *incoming)
+{
+	if (!strcmp(incoming->word, "mute"))
+		return fail(-EADDRNOTAVAIL, "fake: %s: cannot be listened at", incoming->uri);
+	fake_incoming_phase(incoming, PHASE_CONNECT);
+	return 0;
+}
+
+const char *incoming_address(const struct incoming *incoming)
+{
+	return incoming->uri;
 }
 
 void incoming_free(struct incoming *incoming)
