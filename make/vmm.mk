@@ -11,11 +11,15 @@ $(B)/gen/vmm/x86_dsdt.h: vmm/x86_dsdt.asl
 	$(Q)sed 's/^unsigned char/static const unsigned char/' $(@D)/x86_dsdt.hex >$@
 endif
 
-# Saves a machine in one process and runs on in another (tests/live/test_state.py, tests/lab/test_state.py).
-$(B)/tests/live/machine-state: tests/live/machine_state.c $(B)/libtern.a
+# Saves a machine in one process and runs on in another (tests/live/test_state.py, tests/lab/test_state.py); uses the heap
+# in sandboxed threads (tests/live/test_heap.py).
+LIVE_TOOLS := $(B)/tests/live/machine-state $(B)/tests/live/thread-heap
+$(B)/tests/live/machine-state: tests/live/machine_state.c
+$(B)/tests/live/thread-heap: tests/live/thread_heap.c
+$(LIVE_TOOLS): $(B)/libtern.a
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(OPT) $(HARDEN) $(LDFLAGS) -o $@ $< $(B)/libtern.a $(PKG_LIBS) -lpthread
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(OPT) $(HARDEN) $(LDFLAGS) -o $@ $(filter %.c,$^) $(B)/libtern.a $(PKG_LIBS) -lpthread
 
-live: $(B)/tests/live/machine-state
-all: $(B)/tests/live/machine-state
+live: $(LIVE_TOOLS)
+all: $(LIVE_TOOLS)

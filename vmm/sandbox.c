@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
@@ -267,6 +268,9 @@ int sandbox_new(struct sandbox **out, enum config_sandbox mode)
 	if (!sandbox)
 		return fail(-ENOMEM, "sandbox: no memory");
 	sandbox->mode = mode;
+	/* With heaps of their own, threads would make the C library look into /proc and /sys to manage them. */
+	if (mode != SANDBOX_OFF)
+		mallopt(M_ARENA_MAX, 1);
 	for (int class = 0; mode != SANDBOX_OFF && class < SANDBOX_CLASSES; class ++) {
 		int error = compile(sandbox, class);
 
