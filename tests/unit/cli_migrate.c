@@ -85,7 +85,7 @@ static void test_json(struct fixture *f, gconstpointer data)
 	g_assert_cmpint(tern(&text, "migrate --json web unix:/x/moves"), ==, CLI_OK);
 	lines = g_strsplit(text, "\n", -1);
 	n = g_strv_length(lines) - 1; /* the last is empty */
-	g_assert_cmpuint(n, >=, 1); /* a busy host may see its end alone */
+	g_assert_cmpuint(n, >=, 1);   /* a busy host may see its end alone */
 	for (guint i = 0; i < n; i++) {
 		json_decref(line);
 		line = json_loads(lines[i], 0, NULL);
