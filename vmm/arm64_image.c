@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The arm64 kernel image, plain or gzipped, into guest RAM.
- * Source: Documentation/arch/arm64/booting.rst (header, placement); RFC 1952 (gzip, read by zlib).
+ * Source: Documentation/arch/arm64/booting.rst (header, placement); the PE format (sections of a kernel with an EFI
+ * stub); RFC 1952 (gzip, read by zlib).
  *
  * Hostile: nothing that the header says is used before it is checked against what RAM there is, and a gzip stream is
  * inflated straight into guest RAM up to a bound, never into memory of its own size.
@@ -14,11 +15,15 @@
 
 #include "base/log.h"
 
-#define HEADER_BYTES	64
-#define MAGIC		0x644d5241 /* "ARM\x64" at 56 */
-#define FLAG_BIG_ENDIAN 1
-#define TEXT_OFFSET_OLD 0x80000 /* before 3.17 image_size was zero and this was meant */
-#define CHUNK_BYTES	65536
+#define HEADER_BYTES	 64
+#define MAGIC		 0x644d5241 /* "ARM\x64" at 56 */
+#define FLAG_BIG_ENDIAN	 1
+#define TEXT_OFFSET_OLD	 0x80000 /* before 3.17 image_size was zero and this was meant */
+#define CHUNK_BYTES	 65536
+#define PE_OFFSET_AT	 60
+#define PE_MAGIC	 0x4550 /* "PE\0\0" */
+#define PE_HEADER_BYTES	 24	/* with the magic */
+#define PE_SECTION_BYTES 40
 /* zlib: the largest window, and a gzip header is required */
 #define INFLATE_GZIP (15 + 16)
 
@@ -59,6 +64,39 @@ static int check_room(const struct image *kernel, const struct ram *ram,
 	return 0;
 }
 
+/*
+ * The header does not tell how long the file is, for image_size counts memory that is not in it. A kernel that EFI can
+ * start says it as a PE file does: by its sections. One without a PE header is taken as it is.
+ */
+static int check_whole(const struct image *kernel, const uint8_t *header)
+{
+	uint64_t pe = get_le32(header + PE_OFFSET_AT), at;
+	uint8_t bytes[PE_SECTION_BYTES];
+	unsigned int nsections;
+	int error = 0;
+
+	if (pe == 0 || pe + PE_HEADER_BYTES > kernel->size_bytes)
+		return pe ? image_bad(kernel, "truncated: its PE header is missing") : 0;
+	error = image_read(kernel, pe, bytes, PE_HEADER_BYTES);
+	if (error || get_le32(bytes) != PE_MAGIC)
+		return error;
+	nsections = get_le16(bytes + 6);
+	at = pe + PE_HEADER_BYTES + get_le16(bytes + 20);
+	for (unsigned int i = 0; i < nsections && !error; i++, at += PE_SECTION_BYTES) {
+		uint64_t end = at + PE_SECTION_BYTES;
+
+		if (end <= kernel->size_bytes) {
+			error = image_read(kernel, at, bytes, PE_SECTION_BYTES);
+			end = (uint64_t)get_le32(bytes + 20) + get_le32(bytes + 16);
+		}
+		if (!error && end > kernel->size_bytes)
+			error = image_bad(kernel, "truncated: %llu bytes, of at least %llu",
+					  (unsigned long long)kernel->size_bytes,
+					  (unsigned long long)end);
+	}
+	return error;
+}
+
 static int load_plain(const struct image *kernel, struct ram *ram, gpa_t *entry, gpa_t *end)
 {
 	uint8_t bytes[HEADER_BYTES];
@@ -67,6 +105,8 @@ static int load_plain(const struct image *kernel, struct ram *ram, gpa_t *entry,
 
 	if (!error)
 		error = parse_header(kernel, bytes, &header);
+	if (!error)
+		error = check_whole(kernel, bytes);
 	if (!error)
 		error = check_room(kernel, ram, &header, kernel->size_bytes, entry, end);
 	return error ? error : image_load(kernel, 0, kernel->size_bytes, ram, *entry);
