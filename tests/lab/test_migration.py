@@ -23,8 +23,8 @@ GUEST_IP, GUEST_MAC = "10.0.0.100", "52:54:00:77:00:01"
 # Pages written a second: what a host's emulated network can just outrun.
 RATE = {"x86-64": 1500, "arm64": 900}
 WATCH_MS = 20
-# Packets that cross an emulated network, a bridge and a tap wait for each of them.
-SLACK_MS = 500
+# Packets that cross an emulated network, a bridge and a tap wait for each of them, and so does word of the guest's new place.
+SLACK_MS = 1500
 
 
 def LAB(arch):
