@@ -13,7 +13,7 @@ check:
 	$(MAKE) layers fmt-check lint
 	$(MAKE) all unit docs-check
 	$(MAKE) live
-	FUZZ_SEED=$(or $(FUZZ_SEED),1) $(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10)
+	FUZZ_RUNS=20000 $(MAKE) fuzz FUZZ_SECONDS=60
 	$(MAKE) lab-check
 	$(MAKE) kernel-check
 

@@ -2,6 +2,7 @@
 #
 # Fuzz targets: tests/fuzz/NAME.c, with seeds in tests/fuzz/seeds/NAME/.
 #   make fuzz                   each target for FUZZ_SECONDS (default 20), and how many passed
+#   make fuzz FUZZ_RUNS=N       N inputs for each, the same each time
 #   make build/fuzz/NAME        one target, to be run by hand
 # A crash leaves its input in build/fuzz/crashes/.
 

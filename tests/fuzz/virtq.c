@@ -67,11 +67,14 @@ static struct {
 
 static unsigned int pop(unsigned int nkept, bool back)
 {
-	struct virtq_chain *chain = &kept[nkept].chain;
+	struct virtq_chain *chain;
 
+	if (nkept == KEPT)
+		return nkept;
+	chain = &kept[nkept].chain;
 	chain->iov = kept[nkept].iov;
 	chain->capacity = ARRAY_SIZE(kept[nkept].iov);
-	if (nkept == KEPT || virtq_pop(&q, chain) <= 0)
+	if (virtq_pop(&q, chain) <= 0)
 		return nkept;
 	check_chain(chain);
 	if (!back)
