@@ -131,11 +131,16 @@ def read_text(path):
         return ""
 
 
+def is_alive(pid):
+    """A process that has ended, and that nobody has waited for yet, is none."""
+    stat = read_text(f"/proc/{pid}/stat")
+    return bool(stat) and not re.search(r"\) [ZX]", stat)
+
+
 def find_child(pid, names):
     for child in read_text(f"/proc/{pid}/task/{pid}/children").split():
         if read_text(f"/proc/{child}/comm").strip() in names:
-            # A process that has ended, and that nobody has waited for yet, is none.
-            return None if re.search(r"\) [ZX]", read_text(f"/proc/{child}/stat")) else int(child)
+            return int(child) if is_alive(child) else None
         found = find_child(int(child), names)
         if found:
             return found
@@ -244,6 +249,8 @@ class Trial:
         self.source_name, self.target_name = f"s{number}", f"t{number}"
         self.image = host.image(f"f{number}.img", IMAGE_BYTES)
         self.injected = False
+        self.striking = threading.Lock()  # while it happens, and while it is decided that it comes too late
+        self.too_late = False
         self.excused_s = 0.0  # for which the guest stood still by the harness's hand
         self.notes = []
         self.problems = []  # of the harness itself
@@ -269,7 +276,9 @@ class Trial:
 
     def act(self, relay, connection):
         try:
-            self.harm(relay, connection)
+            with self.striking:
+                if not self.too_late:
+                    self.harm(relay, connection)
         except Exception:  # noqa: BLE001  (on a thread of the relay's, where nobody would hear of it)
             self.problems.append(traceback.format_exc(limit=4))
 
@@ -309,9 +318,7 @@ class Trial:
         seconds = self.random.choice((0.05, 0.3, 1.5, 3.0))
         self.injected = bool(pid and least) and self.limit(pid, what, least)
         if self.injected:
-            timer = threading.Timer(seconds, self.limit, (pid, what, "unlimited"))
-            self.timers.append(timer)
-            timer.start()
+            self.after(seconds, self.limit, pid, what, "unlimited")
 
     def limit(self, pid, what, soft):
         """As the user whose process it is: not every root may do it. False: there is no such process any more."""
@@ -336,21 +343,34 @@ class Trial:
         if verb == "kill":
             self.killed = (self.fault.side, what)
             self.killed_at = time.monotonic()
+            self.after(0, self.see_end, pid)
             return
         seconds = self.random.choice((0.05, 0.3, 1.5 * SILENCE_S, 3 * SILENCE_S))
         self.excused_s += seconds
         self.stopped.add(pid)
-        dies = self.random.random() < 0.3
-        timer = threading.Timer(seconds, self.release, (pid, what, dies))
-        self.timers.append(timer)
-        timer.start()
+        self.after(seconds, self.release, pid, what, self.random.random() < 0.3)
 
     def release(self, pid, what, dies):
         if dies:
             self.killed = (self.fault.side, what)
             self.killed_at = time.monotonic()
         send_signal(pid, signal.SIGKILL if dies else signal.SIGCONT)
+        if dies:
+            self.see_end(pid)
         self.stopped.discard(pid)
+
+    def see_end(self, pid):
+        """What was killed is there for a while yet, and on a busy host for a long one."""
+        vmm = next((row.process for row in (self.source, self.target) if row.process.pid == pid), None)
+        end = time.monotonic() + SETTLE_S
+        while time.monotonic() < end and (vmm.poll() is None if vmm else is_alive(pid)):
+            time.sleep(0.002)
+
+    def after(self, seconds, act, *arguments):
+        """On a thread of its own; nothing is settled before."""
+        timer = threading.Timer(seconds, act, arguments)
+        self.timers.append(timer)
+        timer.start()
 
     # -- What can be seen --
 
@@ -396,16 +416,23 @@ class Trial:
         """Until both ends are done with it, or in a doubt that they do not leave by themselves."""
         end, since, last = time.monotonic() + SETTLE_S, time.monotonic(), None
         while time.monotonic() < end:
+            harmed = self.injected
             over = not self.stopped and not any(timer.is_alive() for timer in self.timers)
             now = self.states()  # of after that
             if now != last or not over:
                 last, since = now, time.monotonic()
             calm = time.monotonic() - since
             if over and now[0] in ("gone", "here", "doubt") and now[1] in ("runs", "ended", "doubt", "empty"):
-                if calm > (OPERATOR_S if "doubt" in now else 0.15):
+                if calm > (OPERATOR_S if "doubt" in now else 0.15) and self.is_over(now, harmed):
                     return now
             time.sleep(0.05)
         raise Wrong(f"not settled within {SETTLE_S} s: source {last[0]}, target {last[1]}")
+
+    def is_over(self, states, harmed):
+        """Whether that is still how it is; then no harm comes any more: on a busy host its moment may come after the end."""
+        with self.striking:
+            self.too_late = self.injected == harmed and self.states() == states
+            return self.too_late
 
     # -- The operator --
 
