@@ -4,8 +4,7 @@ What goes wrong while a Linux guest moves between two lab hosts: it runs on wher
 still move. (A far larger set, with the bare-metal guest on the host's own KVM, is tests/live/faults.py.)
 """
 
-import re
-
+from load import COMPLAINTS_BUT_TIME, Load
 from vm import Arriving
 
 SILENCE_S = 20
@@ -57,21 +56,10 @@ def migrate(guest, target, *options):
     return process
 
 
-def end_of_load(guest) -> None:
-    """The guest finds all of its memory as it wrote it, and its kernel has no complaint; then it ends."""
-    guest.sh("killall memstress; sleep 2")
-    memory = guest.sh("tail -n 1 /tmp/memory")
-    assert re.search(r"end writes=[1-9]\d* errors=0 ", memory), memory
-    said = guest.sh("dmesg | tail -n 40")
-    assert not re.search(r"BUG|WARNING|Oops|I/O error", said), said
-    guest.start("guest-poweroff")
-    assert guest.wait() == 0
-
-
 def test_runs_on_where_it_was(pair, vm):
     """Each fault in the middle of the rounds; before the last, the guest moves there and back all the same."""
     guest = vm(host=pair.host1, cpus=2, name="lucky")
-    guest.sh("memstress -m 16 -t 1 -r 300 >/tmp/memory 2>&1 & sleep 2")
+    load = Load(guest, mib=16, rate=300, vectors=False)
     for fault in (kill_target, kill_mover, stop_target, pull_cable, power_cut):
         if fault is power_cut:
             for host in (pair.host2, pair.host1):
@@ -91,4 +79,4 @@ def test_runs_on_where_it_was(pair, vm):
         if fault is not power_cut:
             target.process.signal(15)
             target.process.wait(60)
-    end_of_load(guest)
+    load.end(guest, COMPLAINTS_BUT_TIME)
