@@ -171,11 +171,9 @@ static void on_doubt(void *opaque, const char *text)
 
 /* ---- The process ---- */
 
-static int listen_at(struct receive *receive, const char *uri, const char *tls,
-		     const struct migration_params *params)
+static struct incoming_owner incoming_owner(struct receive *receive)
 {
-	struct session *session = &receive->session;
-	const struct incoming_owner owner = {
+	return (struct incoming_owner){
 		.opaque = receive,
 		.listening = on_listening,
 		.phase = on_phase,
@@ -185,25 +183,17 @@ static int listen_at(struct receive *receive, const char *uri, const char *tls,
 		.over = on_over,
 		.doubt = on_doubt,
 	};
-
-	return incoming_new(&session->migration.incoming, uri, tls, params, session->loop,
-			    &session->broker, &owner);
 }
 
 /* migrate-incoming. What does not come to listen leaves no trace, and may be said again. */
 static int on_listen(void *opaque, const char *uri, const char *tls)
 {
 	struct receive *receive = opaque;
-	struct qmp_migration *migration = &receive->session.migration;
-	int error = listen_at(receive, uri, tls, &migration->params);
+	struct session *session = &receive->session;
+	const struct incoming_owner owner = incoming_owner(receive);
 
-	if (!error)
-		error = incoming_wait_listening(migration->incoming);
-	if (!error)
-		return 0;
-	incoming_free(migration->incoming);
-	migration->incoming = NULL;
-	return error;
+	return incoming_listen(&session->migration.incoming, uri, tls, &session->migration.params,
+			       session->loop, &session->broker, &owner);
 }
 
 /* Whose console the terminal will be is not known yet; a map that has another one is. */
@@ -242,6 +232,7 @@ static int wait_to_be_told(struct receive *receive)
 static int start(struct receive *receive)
 {
 	struct session *session = &receive->session;
+	const struct incoming_owner owner = incoming_owner(receive);
 	int error = session_open(session, receive->map.sandbox);
 
 	if (!error)
@@ -249,8 +240,9 @@ static int start(struct receive *receive)
 	if (!error && receive->defer)
 		return wait_to_be_told(receive);
 	return error ? error
-		     : listen_at(receive, receive->listen, receive->tls ? receive->tls : "",
-				 &receive->params);
+		     : incoming_new(&session->migration.incoming, receive->listen,
+				    receive->tls ? receive->tls : "", &receive->params,
+				    session->loop, &session->broker, &owner);
 }
 
 static enum cli_exit receive_session(struct receive *receive)

@@ -321,7 +321,8 @@ int incoming_new(struct incoming **out, const char *uri, const char *tls,
 	return 0;
 }
 
-int incoming_wait_listening(struct incoming *incoming)
+/* Before the loop runs: what comes first on the link is the word about listening. */
+static int wait_listening(struct incoming *incoming)
 {
 	struct pollfd link = {.fd = incoming->link_fd, .events = POLLIN};
 	struct link_message message;
@@ -337,6 +338,24 @@ int incoming_wait_listening(struct incoming *incoming)
 		return fail_again(-EADDRNOTAVAIL, message.progress.text);
 	return fail(got < 0 ? got : -ETIMEDOUT, "migration: the process that receives the VM %s",
 		    got < 0 ? "has died" : "does not answer");
+}
+
+int incoming_listen(struct incoming **out, const char *uri, const char *tls,
+		    const struct migration_params *params, struct loop *loop, struct broker *broker,
+		    const struct incoming_owner *owner)
+{
+	int error = incoming_new(out, uri, tls, params, loop, broker, owner);
+
+	if (error) {
+		*out = NULL;
+		return error;
+	}
+	error = wait_listening(*out);
+	if (error) {
+		incoming_free(*out);
+		*out = NULL;
+	}
+	return error;
 }
 
 void incoming_free(struct incoming *incoming)

@@ -41,17 +41,19 @@ struct incoming_owner {
 };
 
 /*
- * Starts a mover that listens at uri, with the keys in the directory tls ("": unencrypted). It serves one source at a time; after a failed attempt it listens again.
- * Errors are logged.
+ * Starts a mover that listens at uri, with the keys in the directory tls ("": unencrypted). It serves one source at a
+ * time; after a failed attempt it listens again. Errors are logged.
  */
 int incoming_new(struct incoming **out, const char *uri, const char *tls,
 		 const struct migration_params *params, struct loop *loop, struct broker *broker,
 		 const struct incoming_owner *owner) must_check;
 /*
- * Waits, a few seconds at most, until it listens: `listening` and `phase` are called from within. Errors: why it does not,
- * logged; it is then good only for incoming_free(). For who has to know at once; before loop runs again.
+ * incoming_new() for who has to know at once: waits, a few seconds at most, until it listens. `listening` and `phase` are
+ * called from within and find *out set. Errors: why it does not listen, logged; *out is NULL.
  */
-int incoming_wait_listening(struct incoming *incoming) must_check;
+int incoming_listen(struct incoming **out, const char *uri, const char *tls,
+		    const struct migration_params *params, struct loop *loop, struct broker *broker,
+		    const struct incoming_owner *owner) must_check;
 void incoming_free(struct incoming *incoming); /* takes NULL */
 int incoming_resolve(struct incoming *incoming, bool own) must_check;
 const struct migration_progress *incoming_progress(const struct incoming *incoming);

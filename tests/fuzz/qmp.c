@@ -56,16 +56,9 @@ static int on_listen(void *opaque, const char *uri, const char *tls)
 	struct qmp_migration *migration = &target->migration;
 	const struct incoming_owner owner = {
 		.listening = on_listening, .phase = on_phase, .build = on_build, .over = on_over};
-	int error = incoming_new(&migration->incoming, uri, tls, &migration->params, target->loop,
-				 NULL, &owner);
 
-	if (!error)
-		error = incoming_wait_listening(migration->incoming);
-	if (!error)
-		return 0;
-	incoming_free(migration->incoming);
-	migration->incoming = NULL;
-	return error;
+	return incoming_listen(&migration->incoming, uri, tls, &migration->params, target->loop,
+			       NULL, &owner);
 }
 
 static void spin(struct loop *loop)

@@ -419,17 +419,10 @@ static int on_listen(void *opaque, const char *uri, const char *tls)
 					     .build = on_build,
 					     .drop = on_drop,
 					     .taken = on_taken};
-	int error = incoming_new(&migration->incoming, uri, tls, &migration->params, f->loop, NULL,
-				 &owner);
 
 	g_strlcpy(f->tls, tls, sizeof(f->tls));
-	if (!error)
-		error = incoming_wait_listening(migration->incoming);
-	if (!error)
-		return 0;
-	incoming_free(migration->incoming);
-	migration->incoming = NULL;
-	return error;
+	return incoming_listen(&migration->incoming, uri, tls, &migration->params, f->loop, NULL,
+			       &owner);
 }
 
 static void wait_for_a_vm(struct fixture *f)

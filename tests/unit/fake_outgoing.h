@@ -293,12 +293,23 @@ int incoming_new(struct incoming **out, const char *uri, const char *tls,
 	return 0;
 }
 
-int incoming_wait_listening(struct incoming *incoming)
+int incoming_listen(struct incoming **out, const char *uri, const char *tls,
+		    const struct migration_params *params, struct loop *loop, struct broker *broker,
+		    const struct incoming_owner *owner)
 {
-	if (!strcmp(incoming->word, "mute"))
-		return fail(-EADDRNOTAVAIL, "fake: %s: cannot be listened at", incoming->uri);
-	fake_incoming_phase(incoming, PHASE_CONNECT);
-	return 0;
+	int error;
+
+	*out = NULL;
+	error = incoming_new(out, uri, tls, params, loop, broker, owner);
+	if (!error && !strcmp((*out)->word, "mute"))
+		error = fail(-EADDRNOTAVAIL, "fake: %s: cannot be listened at", uri);
+	if (!error) {
+		fake_incoming_phase(*out, PHASE_CONNECT);
+		return 0;
+	}
+	incoming_free(*out);
+	*out = NULL;
+	return error;
 }
 
 const char *incoming_address(const struct incoming *incoming)
