@@ -136,15 +136,17 @@ json_t *qmp_migration_status(const struct qmp_migration *migration)
 /* What the guest felt: members that say nothing here are left out. */
 static void put_felt(json_t *tern, const struct migration_progress *progress)
 {
+	const struct ring_full *ring = &progress->ring_full;
+
 	if (progress->standstill_us)
 		put(tern, "standstill-us", progress->standstill_us);
 	put(tern, "early-stops", progress->early_stops);
 	put(tern, "early-stops-us", progress->early_stops_us);
-	if (!progress->has_ring)
+	if (!ring->in_use)
 		return;
-	put(tern, "ring-waits", progress->ring_waits);
-	put(tern, "ring-wait-us", progress->ring_wait_us);
-	put(tern, "ring-wait-longest-us", progress->ring_wait_longest_us);
+	put(tern, "ring-waits", ring->waits);
+	put(tern, "ring-wait-us", ring->wait_us);
+	put(tern, "ring-wait-longest-us", ring->longest_us);
 }
 
 static json_t *tern_info(const struct migration_progress *progress)

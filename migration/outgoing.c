@@ -77,23 +77,24 @@ static void close_attempt(struct outgoing *outgoing)
 }
 
 /* What the vCPUs felt of the tracking so far. */
-static void note_ring_waits(struct outgoing *outgoing)
+static void note_ring_full(struct outgoing *outgoing)
 {
-	struct migration_progress *progress = &outgoing->progress;
 	struct dirty_stats stats;
 
 	if (!outgoing->tracking || machine_dirty_choice(outgoing->machine)->mode != DIRTY_RING)
 		return;
 	dirty_get_stats(machine_dirty(outgoing->machine), &stats);
-	progress->has_ring = true;
-	progress->ring_waits = stats.ring_full_exits;
-	progress->ring_wait_us = stats.ring_full_ns / 1000;
-	progress->ring_wait_longest_us = stats.ring_full_longest_ns / 1000;
+	outgoing->progress.ring_full = (struct ring_full){
+		.in_use = true,
+		.waits = stats.ring_full_exits,
+		.wait_us = stats.ring_full_ns / 1000,
+		.longest_us = stats.ring_full_longest_ns / 1000,
+	};
 }
 
 static void stop_tracking(struct outgoing *outgoing)
 {
-	note_ring_waits(outgoing);
+	note_ring_full(outgoing);
 	if (outgoing->tracking && dirty_stop(machine_dirty(outgoing->machine)))
 		log_warn("migration: dirty tracking could not be switched off");
 	outgoing->tracking = false;
@@ -321,11 +322,8 @@ static void take_progress(struct outgoing *outgoing, const struct migration_prog
 
 	outgoing->progress = *progress;
 	outgoing->progress.phase = before.phase;
-	outgoing->progress.has_ring = before.has_ring;
-	outgoing->progress.ring_waits = before.ring_waits;
-	outgoing->progress.ring_wait_us = before.ring_wait_us;
-	outgoing->progress.ring_wait_longest_us = before.ring_wait_longest_us;
-	note_ring_waits(outgoing);
+	outgoing->progress.ring_full = before.ring_full;
+	note_ring_full(outgoing);
 	/* The ends, and the switch, are told when they have happened here, too. */
 	if (progress->phase > PHASE_NONE && progress->phase <= PHASE_DOUBT &&
 	    (progress->phase != PHASE_SWITCH || outgoing->held))

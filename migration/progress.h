@@ -46,6 +46,12 @@ enum migration_phase {
 };
 const char *migration_phase_name(enum migration_phase phase);
 
+/* How often vCPUs were held up by their full dirty ring, for how long in all and at most. */
+struct ring_full {
+	bool in_use; /* false: not in ring mode, the rest says nothing */
+	uint64_t waits, wait_us, longest_us;
+};
+
 struct migration_progress {
 	enum migration_phase phase;
 	uint32_t round;			 /* the one being sent, from 0 */
@@ -66,9 +72,7 @@ struct migration_progress {
 	 * switch-overs that were taken back because the rest was too much.
 	 */
 	uint64_t standstill_us, early_stops, early_stops_us;
-	/* In ring mode, filled in by the VMM: vCPUs that were held up by their full ring. */
-	bool has_ring;
-	uint64_t ring_waits, ring_wait_us, ring_wait_longest_us;
+	struct ring_full ring_full;	 /* the VMM's, not the mover's */
 	char text[MIGRATION_TEXT_BYTES]; /* FAILED, DOUBT: why; CONNECT: warnings of the target */
 };
 

@@ -69,10 +69,8 @@ static inline void fake_gone(struct outgoing *outgoing)
 	progress->handover_us = 400;
 	progress->resume_us = 300;
 	progress->standstill_us = 2500;
-	progress->has_ring = true;
-	progress->ring_waits = 12;
-	progress->ring_wait_us = 5200;
-	progress->ring_wait_longest_us = 800;
+	progress->ring_full =
+		(struct ring_full){.in_use = true, .waits = 12, .wait_us = 5200, .longest_us = 800};
 	outgoing->machine->status = MACHINE_POSTMIGRATE;
 	fake_phase(outgoing, PHASE_COMPLETED);
 	outgoing->events.gone(outgoing->events.opaque);
