@@ -75,8 +75,10 @@ static int check_whole(const struct image *kernel, const uint8_t *header)
 	unsigned int nsections;
 	int error = 0;
 
-	if (pe == 0 || pe + PE_HEADER_BYTES > kernel->size_bytes)
-		return pe ? image_bad(kernel, "truncated: its PE header is missing") : 0;
+	if (pe == 0)
+		return 0;
+	if (pe + PE_HEADER_BYTES > kernel->size_bytes)
+		return image_bad(kernel, "truncated: its PE header is missing");
 	error = image_read(kernel, pe, bytes, PE_HEADER_BYTES);
 	if (error || get_le32(bytes) != PE_MAGIC)
 		return error;
