@@ -49,10 +49,11 @@ int kvm_arm64_set_reg(struct kvm_vcpu *vcpu, uint64_t id, const void *value)
 	return ioctl(vcpu->fd, KVM_SET_ONE_REG, &reg) < 0 ? -errno : 0;
 }
 
-int kvm_arm64_reg_list(struct kvm_vcpu *vcpu, struct kvm_reg_list **out)
+int kvm_arm64_each_reg(struct kvm_vcpu *vcpu,
+		       int (*each)(void *opaque, struct kvm_vcpu *vcpu, uint64_t id), void *opaque)
 {
+	AUTO_FREE struct kvm_reg_list *list = NULL;
 	struct kvm_reg_list size = {.n = 0};
-	struct kvm_reg_list *list;
 	int error;
 
 	if (ioctl(vcpu->fd, KVM_GET_REG_LIST, &size) == 0 || errno != E2BIG)
@@ -64,12 +65,9 @@ int kvm_arm64_reg_list(struct kvm_vcpu *vcpu, struct kvm_reg_list **out)
 			    (unsigned long long)size.n);
 	list->n = size.n;
 	error = kvm_vcpu_ioctl(vcpu, "get register list", KVM_GET_REG_LIST, list);
-	if (error) {
-		free(list);
-		return error;
-	}
-	*out = list;
-	return 0;
+	for (uint64_t i = 0; !error && i < list->n; i++)
+		error = each(opaque, vcpu, list->reg[i]);
+	return error;
 }
 
 int kvm_arm64_writable_masks(struct kvm_vm *vm, uint64_t masks[KVM_ARM64_ID_REGS])

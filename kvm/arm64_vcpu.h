@@ -26,8 +26,10 @@ static inline uint32_t kvm_arm64_reg_bytes(uint64_t id)
 {
 	return 1U << ((id & KVM_REG_SIZE_MASK) >> KVM_REG_SIZE_SHIFT);
 }
-/* All registers of the vCPU, in KVM's order; free() it. */
-int kvm_arm64_reg_list(struct kvm_vcpu *vcpu, struct kvm_reg_list **out) must_check;
+/* Calls `each` for every register of the vCPU, in KVM's order, until it returns an error, which is returned. */
+int kvm_arm64_each_reg(struct kvm_vcpu *vcpu,
+		       int (*each)(void *opaque, struct kvm_vcpu *vcpu, uint64_t id),
+		       void *opaque) must_check;
 /* Which bits of the ID registers (op0 3, op1 0, CRn 0) may be written: masks[CRm * 8 + op2]. -ENOTSUP before 6.7. */
 #define KVM_ARM64_ID_REGS 64
 int kvm_arm64_writable_masks(struct kvm_vm *vm, uint64_t masks[KVM_ARM64_ID_REGS]) must_check;

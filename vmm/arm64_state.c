@@ -59,36 +59,26 @@ static bool is_fixed(uint64_t id)
 	return id == KVM_REG_ARM64_SVE_VLS;
 }
 
-static int save_registers(struct kvm_vcpu *vcpu, struct arm64_vcpu *state)
+static int save_register(void *opaque, struct kvm_vcpu *vcpu, uint64_t id)
 {
-	struct kvm_reg_list *list;
+	struct arm64_vcpu *state = opaque;
+	uint32_t bytes = kvm_arm64_reg_bytes(id);
 	char name[ARM64_REG_NAME_MAX];
-	int error = kvm_arm64_reg_list(vcpu, &list);
+	int error;
 
+	if (is_counter(id))
+		return 0;
+	if (state->n_id == REGS_MAX || bytes > REG_MAX_BYTES || state->n_value + bytes > VALUES_MAX)
+		return fail(-ENOSPC, "machine: vCPU %u has more registers than fit", vcpu->index);
+	error = kvm_arm64_get_reg(vcpu, id, state->value + state->n_value);
 	if (error)
-		return error;
-	for (uint64_t i = 0; !error && i < list->n; i++) {
-		uint32_t bytes = kvm_arm64_reg_bytes(list->reg[i]);
-
-		if (is_counter(list->reg[i]))
-			continue;
-		if (state->n_id == REGS_MAX || bytes > REG_MAX_BYTES ||
-		    state->n_value + bytes > VALUES_MAX) {
-			error = fail(-ENOSPC, "machine: vCPU %u has more registers than fit",
-				     vcpu->index);
-			break;
-		}
-		error = kvm_arm64_get_reg(vcpu, list->reg[i], state->value + state->n_value);
-		if (error)
-			fail(error, "machine: read %s of vCPU %u: %s",
-			     arm64_reg_name(list->reg[i], name), vcpu->index, strerror(-error));
-		if (is_timer_control(list->reg[i]))
-			state->value[state->n_value] &= ~TIMER_EXPIRED;
-		state->id[state->n_id++] = list->reg[i];
-		state->n_value += bytes;
-	}
-	free(list);
-	return error;
+		return fail(error, "machine: read %s of vCPU %u: %s", arm64_reg_name(id, name),
+			    vcpu->index, strerror(-error));
+	if (is_timer_control(id))
+		state->value[state->n_value] &= ~TIMER_EXPIRED;
+	state->id[state->n_id++] = id;
+	state->n_value += bytes;
+	return 0;
 }
 
 int arch_vcpu_save(struct arch_vm *arch, struct kvm_vcpu *vcpu, struct buf *out)
@@ -103,7 +93,7 @@ int arch_vcpu_save(struct arch_vm *arch, struct kvm_vcpu *vcpu, struct buf *out)
 	if (!error)
 		error = kvm_vcpu_get_events(vcpu, &events);
 	if (!error)
-		error = save_registers(vcpu, state);
+		error = kvm_arm64_each_reg(vcpu, save_register, state);
 	if (error)
 		return error;
 	state->serror_pending = events.exception.serror_pending;
@@ -150,21 +140,12 @@ static bool is_listed(const struct arm64_vcpu *state, uint64_t id)
 	return false;
 }
 
-/* Every register of this host's vCPU is among those saved. */
-static int check_complete(struct kvm_vcpu *vcpu, const struct arm64_vcpu *state)
+/* A register of this host's vCPU is among those saved. */
+static int check_listed(void *opaque, struct kvm_vcpu *vcpu, uint64_t id)
 {
-	struct kvm_reg_list *list;
-	int error = kvm_arm64_reg_list(vcpu, &list);
-
-	if (error)
-		return error;
-	for (uint64_t i = 0; !error && i < list->n; i++) {
-		if (!is_counter(list->reg[i]) && !is_listed(state, list->reg[i]))
-			error = refuse(vcpu, list->reg[i],
-				       "this host has it and the saved VM does not");
-	}
-	free(list);
-	return error;
+	return is_counter(id) || is_listed(opaque, id)
+		       ? 0
+		       : refuse(vcpu, id, "this host has it and the saved VM does not");
 }
 
 /* The sizes that the ids state must add up to the values that came. */
@@ -210,7 +191,7 @@ int arch_vcpu_load(struct arch_vm *arch, struct kvm_vcpu *vcpu, struct state_set
 	if (!error)
 		error = check_sizes(vcpu, state);
 	if (!error)
-		error = check_complete(vcpu, state);
+		error = kvm_arm64_each_reg(vcpu, check_listed, state);
 	if (!error && state->pvtime_ipa != pvtime)
 		error = fail(-EBADMSG,
 			     "machine: vCPU %u: stolen time at %#" PRIx64 ", here at %#" PRIx64,

@@ -48,34 +48,25 @@ static bool is_told(uint64_t id)
 	}
 }
 
-static int collect(struct kvm_vcpu *vcpu, struct arm64_told *told)
+static int collect(void *opaque, struct kvm_vcpu *vcpu, uint64_t id)
 {
-	struct kvm_reg_list *list;
+	struct arm64_told *told = opaque;
+	uint32_t bytes = kvm_arm64_reg_bytes(id);
 	char name[ARM64_REG_NAME_MAX];
-	int error = kvm_arm64_reg_list(vcpu, &list);
+	int error;
 
+	if (!is_told(id))
+		return 0;
+	if (told->n_id == TOLD_REGS_MAX || bytes > TOLD_REG_BYTES ||
+	    told->n_value + bytes > TOLD_BYTES_MAX)
+		return fail(-ENOSPC, "machine: more ID registers than fit");
+	error = kvm_arm64_get_reg(vcpu, id, told->value + told->n_value);
 	if (error)
-		return error;
-	for (uint64_t i = 0; !error && i < list->n; i++) {
-		uint64_t id = list->reg[i];
-		uint32_t bytes = kvm_arm64_reg_bytes(id);
-
-		if (!is_told(id))
-			continue;
-		if (told->n_id == TOLD_REGS_MAX || bytes > TOLD_REG_BYTES ||
-		    told->n_value + bytes > TOLD_BYTES_MAX) {
-			error = fail(-ENOSPC, "machine: more ID registers than fit");
-			break;
-		}
-		error = kvm_arm64_get_reg(vcpu, id, told->value + told->n_value);
-		if (error)
-			fail(error, "machine: read %s: %s", arm64_reg_name(id, name),
-			     strerror(-error));
-		told->id[told->n_id++] = id;
-		told->n_value += bytes;
-	}
-	free(list);
-	return error;
+		return fail(error, "machine: read %s: %s", arm64_reg_name(id, name),
+			    strerror(-error));
+	told->id[told->n_id++] = id;
+	told->n_value += bytes;
+	return 0;
 }
 
 int arm64_told_take(struct arch_vm *arch)
@@ -88,7 +79,7 @@ int arm64_told_take(struct arch_vm *arch)
 	told->frequency_hz = arm64_counter_frequency();
 	told->has_its = arch->layout.has_its;
 	told->has_pvtime = arch->pvtime;
-	error = collect(arch->vcpu[0], told);
+	error = kvm_arm64_each_reg(arch->vcpu[0], collect, told);
 	if (error)
 		return error;
 	arch->told.max = TOLD_BUF_BYTES;
@@ -157,18 +148,11 @@ static bool is_listed(const struct arm64_told *told, uint64_t id)
 	return false;
 }
 
-static int check_complete(struct kvm_vcpu *vcpu, const struct arm64_told *told)
+static int check_listed(void *opaque, struct kvm_vcpu *vcpu, uint64_t id)
 {
-	struct kvm_reg_list *list;
-	int error = kvm_arm64_reg_list(vcpu, &list);
-
-	if (error)
-		return error;
-	for (uint64_t i = 0; !error && i < list->n; i++)
-		if (is_told(list->reg[i]) && !is_listed(told, list->reg[i]))
-			error = refuse(list->reg[i], "this host has it and the VM does not");
-	free(list);
-	return error;
+	return !is_told(id) || is_listed(opaque, id)
+		       ? 0
+		       : refuse(id, "this host has it and the VM does not");
 }
 
 static int check_machine(const struct arch_vm *arch, const struct arm64_told *told)
@@ -204,7 +188,7 @@ int arch_vm_check_first(struct arch_vm *arch, struct state_set *in)
 	if (!error)
 		error = check_machine(arch, told);
 	if (!error)
-		error = check_complete(arch->vcpu[0], told);
+		error = kvm_arm64_each_reg(arch->vcpu[0], check_listed, told);
 	value = told->value;
 	for (uint32_t i = 0; i < told->n_id && !error; i++) {
 		error = check_register(arch->vcpu[0], told->id[i], value);
