@@ -164,6 +164,13 @@ static void take_cpu(const struct fdt_node *node)
 		arm64.mpidr[machine.nvcpus++] = fdt_cells(node->reg.value, node->reg.length / 4);
 }
 
+/* Distributor, then redistributors. */
+static void take_gic(const struct fdt_node *node)
+{
+	arm64.gicd = fdt_cells(node->reg.value, 2);
+	arm64.gicr = fdt_cells(node->reg.value + 16, 2);
+}
+
 static void take_bootargs(const struct fdt_property *bootargs)
 {
 	if (bootargs->length > CMDLINE_MAX)
@@ -181,6 +188,10 @@ static void take_node(const struct fdt_node *node)
 		take_cpu(node);
 	if (fdt_lists(&node->method, "smc"))
 		arm64.psci_by_smc = true;
+	if (fdt_lists(&node->compatible, "arm,gic-v3"))
+		take_gic(node);
+	if (fdt_lists(&node->compatible, "arm,gic-v3-its"))
+		arm64.its = fdt_cells(node->reg.value, 2);
 	if (fdt_lists(&node->compatible, "pci-host-ecam-generic"))
 		take_pci(node);
 	if (fdt_lists(&node->compatible, "ns16550a"))

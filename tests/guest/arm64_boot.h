@@ -13,6 +13,7 @@ _Noreturn void arm64_exception(uint64_t esr, uint64_t elr, uint64_t far);
 struct arm64 {
 	uint64_t mpidr[GUEST_VCPUS]; /* of machine.nvcpus vCPUs */
 	bool psci_by_smc;
+	uint64_t gicd, gicr, its; /* distributor, first redistributor, ITS; 0: none */
 };
 
 extern struct arm64 arm64;

@@ -16,6 +16,8 @@ static const struct {
 	{"restart", ktest_restart, true},
 	{"serial", ktest_serial, true},
 	{"cmos",   ktest_cmos,   true},
+#else
+	{"lpi",    ktest_lpi,    true},
 #endif
 	{"fuzz",   ktest_fuzz,   false},
 	/* clang-format on */

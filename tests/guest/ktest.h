@@ -36,6 +36,8 @@ void ktest_smp(struct ktest *t);
 void ktest_restart(struct ktest *t);
 void ktest_serial(struct ktest *t);
 void ktest_cmos(struct ktest *t);
+/* arm64 only */
+void ktest_lpi(struct ktest *t);
 
 void ktest_run(void);
 
