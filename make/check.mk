@@ -20,7 +20,7 @@ check:
 check-full: check
 	TERN_BUILD=$(B) TERN_FAULTS=2000 $(PYTHON) -m pytest -q tests/live/test_faults.py
 	TERN_BUILD=$(B) TERN_MOVES=100 $(PYTHON) -m pytest -q tests/live/test_migration.py -k back_and_forth
-	$(PYTHON) tests/live/mutants.py
+	$(PYTHON) tests/mutants.py
 	$(MAKE) fuzz FUZZ_SECONDS=300
 	$(MAKE) lab-full
 	$(MAKE) kernel-full

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The lab (lab/, docs/lab.md) and what runs in it: `make lab-check` the tests marked core on both architectures, `make
-# lab-full` all of them, `make demo` the first thing to see.
+# lab-full` all of them, and whether they find what is broken on purpose, `make demo` the first thing to see.
 
 .PHONY: demo guest-image lab-check lab-full lab-programs
 
@@ -26,6 +26,7 @@ lab-check: lab-programs
 lab-full:
 	$(MAKE) lab-check LABTESTS=tests/lab
 	$(MAKE) lab-check LABTESTS="tests/lab --cpus=4"
+	$(PYTHON) tests/mutants.py --lab
 
 demo:
 	lab/demo --arch $(ARCH)

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import TOP
 from lab import LabHost
-from vm import BOOT_S, GUEST_FILES
+from vm import BOOT_S, GUEST_FILES, Arriving
 
 ARCHES = ["arm64"]
 pytestmark = pytest.mark.usefixtures("arch")  # also those that start their own host
@@ -53,6 +53,27 @@ def test_a_ring_alone_is_not_taken(lab, vm):
     assert_fallback(lab, guest, RING_ALONE, "tern-ring-alone")
     assert_ring_refused(lab, RING_ALONE, "tern-ring-alone")
     assert guest.sh("uname -m").strip() == "aarch64"
+
+
+@pytest.mark.core
+def test_what_no_vcpu_writes(lab, vm):
+    """
+    The interrupt controller writes ITS and pending tables into the guest's memory when its state is saved, without a vCPU:
+    with a ring they are in the bitmap alone, and only a harvest after the save finds them. Here none of them has been
+    written before. Memory is the same on both sides, the interrupt that was pending comes once, and the next is translated.
+    """
+    guest = vm(memory="64M", kernel="/usr/bin/bare-guest", cmdline="mode=ktest:lpi seconds=3600", name="here", wait=False,
+               args=["--dirty-tracking", "ring"])
+    guest.expect("ktest: lpi is pending", BOOT_S)
+    target = Arriving(lab, name="there")
+    result = guest.tern("migrate", f"tcp:127.0.0.1:{target.port}", "--insecure", "--silence", "60s", "--verify-ram",
+                        "--max-downtime", "10s", timeout=120)
+    assert result.status == 0, f"{result}\n{target.console}"
+    assert "guest memory is the source's, page for page" in target.console
+    target.process.send("q")
+    said = target.expect(r"ktest: (ok|not ok) lpi.*\n")
+    assert said[1] == "ok", said[0]
+    assert guest.wait() == 0 and target.wait() == 0
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@
 Tern broken on purpose, one line at a time, in what migration rests on: each must be found by the test that it names. What the
 tests do not find when it is broken, they do not test.
 
-usage: mutants.py [--only WORD]      builds in a copy of the tree; TERN_BUILD is the build that it starts from
+usage: mutants.py [--lab] [--only WORD]      builds in a copy of the tree, and tries there with the bare-metal guest on this
+host's KVM; --lab: those that need Linux guests or arm64, in the lab
 """
 
 import argparse
@@ -15,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-COPIED = ("base", "kvm", "memory", "devices", "vmm", "migration", "cli", "make", "tests", "build", "Makefile", "VERSION")
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COPIED = ("base", "kvm", "memory", "devices", "vmm", "migration", "cli", "make", "tests", "lab", "build", "Makefile",
+          "VERSION")
 
-Mutant = collections.namedtuple("Mutant", "name file old new tests")
+# says: words that the test prints when it has found this and not something else (a lab of its own troubles).
+Mutant = collections.namedtuple("Mutant", "name file old new tests says", defaults=("",))
 
 
 def pytest(words):
@@ -28,6 +31,10 @@ def pytest(words):
 
 def saving(words):
     return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/live/test_snapshot.py", "-k", words]
+
+
+def lab(file, words, arch):
+    return ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/lab/{file}", f"--arch={arch}", "-k", words]
 
 
 def faults(*rows):
@@ -152,6 +159,41 @@ MUTANTS = [
     ),
 ]  # fmt: skip
 
+LAB_MUTANTS = [
+    Mutant(
+        "arm64: the bitmap beside the ring is not harvested", "memory/dirty.c",
+        "	if (dirty->choice.mode == DIRTY_BITMAP || (dirty->choice.ring_bitmap && final))",
+        "	if (dirty->choice.mode == DIRTY_BITMAP)",
+        lab("test_arm64.py", "no_vcpu_writes", "arm64"), "guest memory differs from the source's",
+    ),
+    Mutant(
+        "arm64: the state is saved after the last harvest", "migration/outgoing.c",
+        (
+            "	error = save_state(outgoing, &done.state_bytes);",
+            "	if (!error && (outgoing->tracking || !outgoing->saving))\n		error = harvest(outgoing, true, &done.pages);",
+        ),
+        (
+            "	error = harvest(outgoing, true, &done.pages);",
+            "	if (!error)\n		error = save_state(outgoing, &done.state_bytes);",
+        ),
+        lab("test_arm64.py", "no_vcpu_writes", "arm64"), "guest memory differs from the source's",
+    ),
+    Mutant(
+        "arm64: the ITS does not save its tables", "vmm/arm64_gic_state.c",
+        "	error = its_control(arch, arch->its_fd, KVM_DEV_ARM_ITS_SAVE_TABLES);", "	error = 0;",
+        lab("test_arm64.py", "no_vcpu_writes", "arm64"), "not ok lpi: 1023 was pending",
+    ),
+    Mutant(
+        "arm64: pending interrupts are not saved", "vmm/arm64_gic_state.c",
+        "	if (!error)\n		error = its_control(arch, arch->gic_fd, KVM_DEV_ARM_VGIC_SAVE_PENDING_TABLES);\n", "",
+        lab("test_arm64.py", "no_vcpu_writes", "arm64"), "not ok lpi: 1023 was pending",
+    ),
+]  # fmt: skip
+
+Table = collections.namedtuple("Table", "mutants targets")
+LIVE = Table(MUTANTS, ["build/tern"])
+LAB = Table(LAB_MUTANTS, ["ARCH=arm64", "all", "guest", "ring-alone"])
+
 
 def run(arguments, directory, seconds):
     return subprocess.run(
@@ -160,14 +202,26 @@ def run(arguments, directory, seconds):
     )  # fmt: skip
 
 
-def build(directory):
-    result = run(["make", "build/tern"], directory, 600)
+def build(table, directory):
+    result = run(["make", *table.targets], directory, 600)
     if result.returncode:
         raise SystemExit(f"a mutant does not build:\n{result.stdout}")
 
 
-def try_mutant(mutant, directory):
-    """"found", "not found", or why it could not be tried."""
+def judge(mutant, directory):
+    try:
+        result = run([sys.executable, *mutant.tests], directory, 600)
+    except subprocess.TimeoutExpired:
+        return "not found: its test never ends" if mutant.says else "found (by never ending)"
+    if not result.returncode:
+        return "not found"
+    if mutant.says not in result.stdout:
+        return f"not found: its test fails for another reason:\n{result.stdout[-4000:]}\n"
+    return "found"
+
+
+def try_mutant(table, mutant, directory):
+    """"found", "not found" and why, or why it could not be tried."""
     path = os.path.join(directory, mutant.file)
     with open(path, encoding="utf-8") as file:
         text = file.read()
@@ -179,10 +233,8 @@ def try_mutant(mutant, directory):
     with open(path, "w", encoding="utf-8") as file:
         file.write(changed)
     try:
-        build(directory)
-        return "found" if run([sys.executable, *mutant.tests], directory, 600).returncode else "not found"
-    except subprocess.TimeoutExpired:
-        return "found (by never ending)"
+        build(table, directory)
+        return judge(mutant, directory)
     finally:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
@@ -190,21 +242,22 @@ def try_mutant(mutant, directory):
 
 def main():
     parser = argparse.ArgumentParser(description="Tern broken on purpose")
+    parser.add_argument("--lab", action="store_true")
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
+    table = LAB if arguments.lab else LIVE
+    chosen = [mutant for mutant in table.mutants if arguments.only in mutant.name]
     bad = 0
     directory = tempfile.mkdtemp(prefix="tern-mutants.")
     os.chmod(directory, 0o755)
     try:
         subprocess.run(["cp", "-a", *COPIED, directory], cwd=ROOT, check=True)
-        for mutant in MUTANTS:
-            if arguments.only not in mutant.name:
-                continue
-            outcome = try_mutant(mutant, directory)
+        for mutant in chosen:
+            outcome = try_mutant(table, mutant, directory)
             bad += not outcome.startswith("found")
             print(f"{outcome:<10} {mutant.name}", flush=True)
-        build(directory)
-        for tests in {tuple(mutant.tests) for mutant in MUTANTS if arguments.only in mutant.name}:
+        build(table, directory)
+        for tests in {tuple(mutant.tests) for mutant in chosen}:
             result = run([sys.executable, *tests], directory, 600)
             if result.returncode:
                 bad += 1
