@@ -32,11 +32,6 @@ from lab import LabHost, LabPair, compile_static, tern_binary  # noqa: E402
 from process import patience  # noqa: E402
 from vm import GUEST_FILES, Vm  # noqa: E402
 
-# One CPU for x86-64: under QEMU before 8.1 a second one may run code as it was before the first one changed it (agent.c).
-# The host is kept from changing its own. Its guests are not, and on one machine they died of a triple fault a few seconds
-# after their start where the host had two CPUs. What Tern's threads do at the same time is tested on real CPUs: tests/live.
-HOST_CPUS = {"x86-64": 1, "arm64": 2}
-
 
 def pytest_addoption(parser):
     """The choices of a test run."""
@@ -87,7 +82,6 @@ def options(request, arch: str, guest_dir) -> dict:
     chosen = dict(chosen(arch) if callable(chosen) else chosen)
     chosen["timeout"] = chosen.get("timeout", 900.0) * patience()
     chosen.setdefault("host_kernel", request.config.getoption("--host-kernel"))
-    chosen.setdefault("cpus", HOST_CPUS[arch])
     files = [*chosen.get("files", ())]
     files += [(compile_static(TOP / f"lab/{tool}.c", arch), f"/usr/bin/{tool}") for tool in ("unixcat", "mktap")]
     if chosen.pop("guests", True):
