@@ -234,6 +234,7 @@ static void take_progress(struct incoming *incoming, const struct migration_prog
 		return;
 	incoming->progress = *progress;
 	incoming->progress.phase = phase;
+	incoming->progress.ring_full = (struct ring_full){0}; /* not the mover's to say */
 	if (progress->phase == PHASE_ROUNDS)
 		set_phase(incoming, PHASE_ROUNDS);
 }

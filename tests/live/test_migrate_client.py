@@ -67,7 +67,8 @@ def test_client_made_for_qemu(host, run, receive):
         with pytest.raises(QmpError):
             qmp.command("cont")
         qmp.command("quit")
-        assert [s for s in statuses(qmp) if s != "setup"] == ["active", "device", "completed"], qmp.events
+        # On a busy host a switch-over may be taken back, and the rounds go on.
+        assert re.fullmatch("(active device )+completed", " ".join(s for s in statuses(qmp) if s != "setup")), qmp.events
         assert "STOP" in [event["event"] for event in qmp.events]
     assert vm.wait() == OK, vm.story()
     with target.qmp() as qmp:
