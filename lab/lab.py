@@ -89,7 +89,7 @@ def compile_static(source: Path, arch: str, sources=()) -> Path:
     target = kernels.cache_dir() / "lab" / f"{source.stem}-{arch}-{recipe.hexdigest()[:16]}"
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
-        fresh = target.with_name(f"{target.name}.{os.getpid()}")
+        fresh = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             subprocess.run([compiler, *flags, "-o", fresh, *(path for path in sources if path.suffix == ".c"),
                             "-pthread"], check=True, timeout=300)
@@ -409,16 +409,21 @@ class LabHost:
         """End the host as a power failure would."""
         if self._qemu:
             self._qemu.kill()
-            self._qemu.wait(20)
+            try:
+                self._qemu.wait(60)
+            except subprocess.TimeoutExpired as error:
+                raise self.failure("QEMU was killed and does not end") from error
 
     def close(self) -> None:
         """End the host and forget it."""
         if getattr(self, "_watchdog", None):
             self._watchdog.cancel()
-        self.power_cut()
-        if getattr(self, "_errors", None):
-            self._errors.close()
-        shutil.rmtree(self._dir, ignore_errors=True)
+        try:
+            self.power_cut()
+        finally:
+            if getattr(self, "_errors", None):
+                self._errors.close()
+            shutil.rmtree(self._dir, ignore_errors=True)
 
     def __enter__(self) -> "LabHost":
         try:
