@@ -50,8 +50,7 @@ def power_cut(pair):
 def migrate(guest, target, *options):
     """tern migrate, started: its process, once pages are on their way."""
     uri = f"tcp:10.0.0.{target.host.number}:{target.port}"
-    process = guest.host.popen(["tern", "migrate", guest.name, uri, "--insecure", "--silence", f"{SILENCE_S}s",
-                                "--max-downtime", "2s", *options], user="tern")
+    process = guest.popen("migrate", uri, "--insecure", "--silence", f"{SILENCE_S}s", "--max-downtime", "2s", *options)
     process.expect("round 0", 120)
     return process
 

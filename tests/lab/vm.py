@@ -129,6 +129,10 @@ class Vm:
         """tern COMMAND NAME ARGS... as the VM's user."""
         return self.host.run(["tern", command, self.name, *args], user=self.user, check=check, timeout=timeout)
 
+    def popen(self, command: str, *args: str) -> LabProcess:
+        """tern COMMAND NAME ARGS... as the VM's user, without waiting for its end."""
+        return self.host.popen(["tern", command, self.name, *args], user=self.user)
+
     def status(self) -> dict:
         """tern status --json."""
         return json.loads(self.tern("status", "--json", check=True).stdout)
