@@ -22,7 +22,7 @@ $(B)/ring-alone/tern: kvm/host.c $(B)/obj/cli/main.o $(B)/libtern.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CPPFLAGS) -DTERN_HIDDEN_CAPABILITY=225 $(CFLAGS) $(OPT) $(HARDEN) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lpthread
 lab-check: lab-programs
-	$(PYTHON) -m pytest -q $(LABTESTS) || $(AGAIN) $(LABTESTS) || $(AGAIN) $(LABTESTS)
+	$(PYTHON) -m pytest -q --durations=12 $(LABTESTS) || $(AGAIN) $(LABTESTS) || $(AGAIN) $(LABTESTS)
 lab-full:
 	$(MAKE) lab-check LABTESTS=tests/lab
 	$(MAKE) lab-check LABTESTS="tests/lab --cpus=4"

@@ -32,7 +32,6 @@ def test_boot(vm, arch, cpus):
     assert guest.wait() == 0
 
 
-@pytest.mark.core
 def test_devices_use_msix(vm):
     """Every virtio device interrupts by MSI-X, and each CPU takes some of the disk's interrupts."""
     guest = vm(cpus=4, rng=True, disks=["path=/guest/root.img,readonly=on,queues=4"])

@@ -85,7 +85,6 @@ def test_an_image_in_use(vm, lab, images):
 
 
 @pytest.mark.any_cpus
-@pytest.mark.core
 def test_entropy(vm):
     """/dev/hwrng is ours and gives what it should."""
     guest = vm(rng=True)

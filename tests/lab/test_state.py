@@ -57,8 +57,7 @@ def counts(text):
     return [(int(n), int(at)) for n, at in re.findall(r"count (\d+) at (\d+)", text)]
 
 
-@pytest.mark.parametrize("cpus, mode, away", [
-    pytest.param(1, "restore", 20, marks=pytest.mark.core), (4, "migrate", 0)])
+@pytest.mark.parametrize("cpus, mode, away", [(1, "restore", 20), (4, "migrate", 0)])
 def test_linux_runs_on(lab, cpus, mode, away):
     """The shell goes on counting where it was; with a restore the time away never happened."""
     guest = GUEST.strip() + "\nexit 0\n"
