@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 from migration_case import Case, run_case
 from migration_pair import QemuPair, TernPair
@@ -23,11 +24,14 @@ RATES = {"0": 0, "10k": 10_000, "100k": 100_000, "1M": 1_000_000, "max": "max"}
 
 
 def raw_stream(pair_class, settings, case, nbytes, program):
-    """Seconds that raw streams of as many bytes take while the case's guest runs."""
+    """Seconds that raw streams of as many bytes take while the case's guest runs, and the longest gap that it feels meanwhile."""
     with pair_class(settings, case) as pair:
         pair.start_source()
+        time.sleep(0.2)
+        pair.source_type("g")
+        time.sleep(0.1)
         out = subprocess.run([program, str(nbytes), str(case.channels)], capture_output=True, text=True, check=True)
-    return float(out.stdout.split()[0])
+        return float(out.stdout.split()[0]), pair.finish(pair.source)["gap_us"]
 
 
 def measure(case, contenders, args):
@@ -37,7 +41,8 @@ def measure(case, contenders, args):
             with pair_class(settings, case) as pair:
                 result = run_case(pair)
             if result["bytes"] and not result["failed"] and args.raw_stream:
-                result["raw_s"] = raw_stream(pair_class, settings, case, result["bytes"], args.raw_stream)
+                raw = raw_stream(pair_class, settings, case, result["bytes"], args.raw_stream)
+                result["raw_s"], result["raw_gap_us"] = raw
             seen[label].append(result)
             print(f"  {case} {label} {result}", file=sys.stderr)
     return seen
@@ -46,22 +51,23 @@ def measure(case, contenders, args):
 def row(case, label, results):
     good = [r for r in results if not r["failed"]]
     if not good:
-        return [str(case), label, f"failed: {results[0]['failed']}"] + [""] * 7
+        return [str(case), label, f"failed: {results[0]['failed']}"] + [""] * 8
 
-    def text(key, scale=1.0, digits=1):
-        return Sample([r[key] * scale for r in good]).text(digits)
+    def text(key, scale=1.0, digits=1, of=good):
+        return Sample([r[key] * scale for r in of]).text(digits)
 
-    raw = [r["raw_s"] / r["total_s"] for r in good if "raw_s" in r]
+    beside = [r for r in good if "raw_s" in r]
+    raw = [r["raw_s"] / r["total_s"] for r in beside]
     return [
         str(case), label, f"{len(good)}/{len(results)}", text("total_s", 1000, 0), text("bytes", 2**-20, 0),
         text("bytes_per_s", 1e-6, 0), f"{Sample(raw).median:.2f}" if raw else "", text("gap_us", 1e-3, 1),
-        text("dirty_rate", 1e-3, 0), text("bytes_per_cpu_s", 1e-6, 0),
+        text("raw_gap_us", 1e-3, 1, beside) if beside else "", text("dirty_rate", 1e-3, 0), text("bytes_per_cpu_s", 1e-6, 0),
     ]  # fmt: skip
 
 
 HEADER = [
-    "guest", "VMM", "completed", "total ms", "MiB sent", "MB/s", "of raw TCP", "longest gap ms", "k pages/s before",
-    "MB per CPU-s",
+    "guest", "VMM", "completed", "total ms", "MiB sent", "MB/s", "of raw TCP", "longest gap ms", "gap beside raw TCP ms",
+    "k pages/s before", "MB per CPU-s",
 ]  # fmt: skip
 
 

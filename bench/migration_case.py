@@ -39,7 +39,7 @@ def run_case(pair):
     if failed:
         return result
     time.sleep(0.2)
-    done = pair.finish()
+    done = pair.finish(pair.target)
     if done["errors"]:
         raise AssertionError(f"the guest's memory is wrong after {pair.case}: {done}")
     result["gap_us"] = done["gap_us"]

@@ -92,7 +92,7 @@ class Side:
 
     def _family(self, pid):
         found = [pid]
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for task in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as kids:
                     for kid in kids.read().split():
@@ -182,10 +182,11 @@ class Pair:
             "rounds": ram.get("dirty-sync-count"),
         }
 
-    def finish(self):
-        self.target.type("q")
-        self.target.expect("guest: done")
-        return guestline.last(self.target.lines, "done")
+    def finish(self, side):
+        """Has the guest, which is at that side, check its memory and end; its last words."""
+        side.type("q")
+        side.expect("guest: done")
+        return guestline.last(side.lines, "done")
 
 
 class QemuPair(Pair):
