@@ -285,10 +285,9 @@ static int start_mover(struct incoming *incoming, struct broker *broker,
 			   &incoming->mailbox);
 	if (error)
 		return error;
-	error = link_send(incoming->link_fd, &start, &incoming->mailbox_fd, 1);
-	/* One that could not listen has said why and is gone: its words wait on the link. */
-	if (error && error != -EPIPE)
-		return fail(error, "migration: the mover: %s", strerror(-error));
+	error = link_start(incoming->link_fd, &start, &incoming->mailbox_fd, 1);
+	if (error)
+		return error;
 	return loop_add_fd(incoming->loop, incoming->link_fd, EPOLLIN, on_link, incoming,
 			   &incoming->watch);
 }

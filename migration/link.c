@@ -33,10 +33,22 @@ int link_send(int fd, const struct link_message *message, const int *fds, unsign
 		memcpy(CMSG_DATA(rights), fds, nfds * sizeof(int));
 	}
 	while (sendmsg(fd, &header, MSG_NOSIGNAL) < 0) {
+		/* A side that has ended with something of ours unread makes the next call fail with ECONNRESET, once. */
+		if (errno == ECONNRESET || errno == ECONNREFUSED)
+			return -EPIPE;
 		if (errno != EINTR)
 			return -errno;
 	}
 	return 0;
+}
+
+int link_start(int fd, const struct link_message *start, const int *fds, unsigned int nfds)
+{
+	int error = link_send(fd, start, fds, nfds);
+
+	if (!error || error == -EPIPE)
+		return 0;
+	return fail(error, "migration: the mover: %s", strerror(-error));
 }
 
 static void take_descriptors(struct msghdr *header, int fds[LINK_FDS_MAX])

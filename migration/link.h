@@ -68,9 +68,15 @@ struct link_message {
 
 #define LINK_MAILBOX_BYTES ((size_t)WIRE_STATE_MAX)
 
-/* The descriptors stay the caller's. -errno, not logged. */
+/* The descriptors stay the caller's. -EPIPE: the other side has ended; -errno. Not logged. */
 int link_send(int fd, const struct link_message *message, const int *fds,
 	      unsigned int nfds) must_check;
+/*
+ * link_send() of the first message to a mover. One that could not begin has said why and is gone, maybe before this: that is
+ * no error, for its words wait on the link. -errno, logged.
+ */
+int link_start(int fd, const struct link_message *start, const int *fds,
+	       unsigned int nfds) must_check;
 /*
  * The next message without waiting (wait: with): 1, 0 when there is none, -EPIPE at the end of the other side. Fills in
  * fds (the caller's from now on), -1 where there is none; NULL: descriptors are closed. Text always ends.

@@ -498,8 +498,7 @@ static int share_memory(struct outgoing *outgoing)
 	fds[0] = outgoing->mailbox_fd;
 	fds[1] = ram->memfd;
 	fds[2] = outgoing->map_fd;
-	error = link_send(outgoing->link_fd, &start, fds, 3);
-	return error ? fail(error, "migration: the mover: %s", strerror(-error)) : 0;
+	return link_start(outgoing->link_fd, &start, fds, 3);
 }
 
 static int start_mover(struct outgoing *outgoing, const struct mover_request *request)

@@ -67,6 +67,28 @@ static void test_last_word(void)
 	close(pair[0]);
 }
 
+/* A mover that cannot begin is gone before it is told to start, at times with a note of ours unread. */
+static void test_start(void)
+{
+	struct link_message over = {.op = LINK_OVER}, start = {.op = LINK_START}, got;
+
+	for (int noted = 0; noted < 2; noted++) {
+		int pair[2];
+
+		new_pair(pair);
+		if (noted)
+			g_assert_cmpint(link_send(pair[0], &start, NULL, 0), ==, 0);
+		g_assert_cmpint(link_send(pair[1], &over, NULL, 0), ==, 0);
+		close(pair[1]);
+		g_assert_cmpint(link_start(pair[0], &start, pair, 1), ==, 0);
+		g_assert_cmpint(link_receive(pair[0], &got, NULL, false), ==, 1);
+		g_assert_cmpuint(got.op, ==, LINK_OVER);
+		g_assert_cmpint(link_send(pair[0], &start, NULL, 0), ==, -EPIPE);
+		close(pair[0]);
+	}
+	g_assert_cmpint(link_start(-1, &over, NULL, 0), ==, -EBADF);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -74,5 +96,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/link/message", test_message);
 	g_test_add_func("/link/cut-message", test_cut_message);
 	g_test_add_func("/link/last-word", test_last_word);
+	g_test_add_func("/link/start", test_start);
 	return g_test_run();
 }
