@@ -15,6 +15,7 @@ What lives elsewhere: which kernel (kernels.py), the initial RAM file system's a
 what a command prints (process.py), what a host does when it starts (init.sh), and the other end of the command protocol (agent.c, which describes it).
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -66,6 +67,10 @@ USERS = {"root": ("0", "0", "", "/root"), "tern": ("1000", "1000", "104", "/home
 PASSWD = "root:x:0:0:root:/root:/bin/sh\ntern:x:1000:1000:tern:/home/tern:/bin/sh\nnobody:x:65534:65534:::/bin/false\n"
 GROUP = "root:x:0:\ntty:x:5:\nkvm:x:104:tern\ntern:x:1000:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1 localhost\n10.0.0.1 host1\n10.0.0.2 host2\n"
+
+# What each thread of tern does and has done.
+THREADS = ("for p in $(pidof tern); do for t in /proc/$p/task/*; do "
+           "echo $p $(cat $t/comm) $(cut -d' ' -f3,14,15 $t/stat) $(cat $t/wchan); done; done; cat /proc/uptime")
 
 
 def tern_binary(arch: str) -> Path:
@@ -169,7 +174,7 @@ class LabProcess(Process):
                 pass
 
     def _context(self) -> str:
-        return self.host.console_tail()
+        return f"{self.host.vital_signs()}\n{self.host.console_tail()}"
 
     def _failed(self, what: str) -> LabError:
         return self.host.failure(what)
@@ -191,7 +196,7 @@ class LabHost:
         self.token = secrets.token_hex(8)
         self.deadline = time.monotonic() + timeout
         self._timeout = timeout
-        self._timed_out = False
+        self._timed_out = self._examined = False
         self._port = 0
         self._qemu: subprocess.Popen | None = None
         self._dir = Path(tempfile.mkdtemp(prefix="tern-lab-"))
@@ -279,6 +284,24 @@ class LabHost:
         """The end of the console, for a report of failure."""
         tail = "\n".join(self.console().splitlines()[-lines:])
         return f"--- the end of {self.name}'s console ({self.arch}):\n{tail}\n---"
+
+    def vital_signs(self) -> str:
+        """
+        What tern's threads do and how much time they have had, twice, a second apart, for a report of failure: a guest that
+        says nothing may sleep, spin, or have a host that is no longer there.
+        """
+        if self._examined:
+            return ""
+        self._examined = True
+        try:
+            said = self.run(f"{THREADS}; sleep 1; {THREADS}", timeout=10).stdout
+        except LabError as error:
+            said = f"not told: {str(error).splitlines()[0]}\n"
+            with contextlib.suppress(LabError):
+                said += self.monitor("info registers")
+        finally:
+            self._examined = False
+        return f"--- {self.name}: threads of tern, their state, ticks as user and as kernel, where they wait:\n{said}"
 
     def alive(self) -> bool:
         """Whether the machine is still there."""
