@@ -7,6 +7,11 @@
  * in `damaged` until it comes again and fits. `received` tells pages that hold something from those that were never
  * written, so that a zero page costs nothing where RAM is zero anyway.
  *
+ * A page that nobody has touched costs more to get from the kernel than to fill. Where RAM comes in huge pages, one fault
+ * brings many, and they are asked for before the body is read. Where it does not, such pages are read into a buffer of
+ * the thread's (`stage`) and written to RAM's file: then the kernel neither clears nor maps them, and the second copy,
+ * of bytes that the processor still has at hand, costs less than that.
+ *
  * Both maps are written without locks: a chunk's bits fill whole words, and a chunk belongs to one channel.
  */
 #include "migration/pages_in.h"
@@ -18,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "migration/progress.h"
@@ -41,6 +47,8 @@ struct receiver {
 	_Atomic uint64_t bytes, damaged;
 	struct wire_batch batch;
 	struct iovec iov[WIRE_BATCH_RUNS];
+	uint8_t *landed[WIRE_BATCH_RUNS]; /* where a run's body was read to */
+	uint8_t *stage;			  /* NULL, or a batch's body */
 	uint8_t record[WIRE_HEADER_BYTES + WIRE_PAGES_HEAD_MAX];
 };
 
@@ -60,22 +68,64 @@ static bool test_bit(const uint64_t *map, page_t page)
 	return map[page / 64] >> (page % 64) & 1;
 }
 
+/* A connection that this end has cut is no failure. */
+static int receive_all(struct receiver *receiver, struct iovec *iov, unsigned int niov)
+{
+	int error = transport_receive_all(&receiver->transport, iov, niov);
+
+	if (!error || atomic_load(&receiver->in->quit))
+		return error;
+	return fail(error, "%s: %s", receiver->name,
+		    error == -ECONNRESET ? "the source closed the connection" : strerror(-error));
+}
+
 static int receive(struct receiver *receiver, void *to, size_t len)
 {
 	struct iovec iov = {to, len};
 
 	atomic_fetch_add(&receiver->bytes, len);
-	return transport_receive_all(&receiver->transport, &iov, 1);
+	return receive_all(receiver, &iov, 1);
 }
 
-/* Many fresh pages are cheaper to get from the kernel in one call than one by one while it copies. */
-static void populate(struct receiver *receiver, const struct wire_run *run)
+static uint8_t *page_at(const struct receiver *receiver, page_t page)
 {
-	const struct pages_in *in = receiver->in;
+	return receiver->in->env.ram + page * RAM_PAGE_BYTES;
+}
 
-	if (run->npages >= POPULATE_MIN_PAGES && !test_bit(in->received, run->first))
-		madvise(in->env.ram + run->first * RAM_PAGE_BYTES, run->npages * RAM_PAGE_BYTES,
-			MADV_POPULATE_WRITE);
+/* Where a run's body is read to; *staged: pages of the stage that are taken. */
+static uint8_t *land(struct receiver *receiver, const struct wire_run *run, uint32_t *staged)
+{
+	uint8_t *ram = page_at(receiver, run->first), *stage;
+
+	if (test_bit(receiver->in->received, run->first))
+		return ram;
+	if (receiver->stage) {
+		stage = receiver->stage + *staged * RAM_PAGE_BYTES;
+		*staged += run->npages;
+		return stage;
+	}
+	if (run->npages >= POPULATE_MIN_PAGES)
+		madvise(ram, run->npages * RAM_PAGE_BYTES, MADV_POPULATE_WRITE);
+	return ram;
+}
+
+/* From the stage to where it belongs. */
+static int unload(struct receiver *receiver, const struct wire_run *run, const uint8_t *from)
+{
+	size_t bytes = run->npages * RAM_PAGE_BYTES, done = 0;
+
+	while (done < bytes) {
+		ssize_t n = pwrite(receiver->in->env.ram_fd, from + done, bytes - done,
+				   (off_t)(run->first * RAM_PAGE_BYTES + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return fail(n ? -errno : -ENOSPC, "%s: guest memory: %s", receiver->name,
+				    strerror(n ? errno : ENOSPC));
+		done += (size_t)n;
+	}
+	return 0;
 }
 
 static void note_page(struct receiver *receiver, page_t page, bool fits)
@@ -91,14 +141,12 @@ static void note_page(struct receiver *receiver, page_t page, bool fits)
 	*word = fits ? *word & ~bit : *word | bit;
 }
 
-static void check_run(struct receiver *receiver, const struct wire_run *run, const uint64_t *hash)
+static void check_run(struct receiver *receiver, const struct wire_run *run, const uint8_t *at,
+		      const uint64_t *hash)
 {
-	for (uint32_t i = 0; i < run->npages; i++) {
-		page_t page = run->first + i;
-		const uint8_t *at = receiver->in->env.ram + page * RAM_PAGE_BYTES;
-
-		note_page(receiver, page, wire_hash(at, RAM_PAGE_BYTES) == hash[i]);
-	}
+	for (uint32_t i = 0; i < run->npages; i++)
+		note_page(receiver, run->first + i,
+			  wire_hash(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) == hash[i]);
 }
 
 /* Discarded pages read as zero, too. */
@@ -109,47 +157,56 @@ static void zero_run(struct receiver *receiver, const struct wire_run *run)
 
 		if (!test_bit(receiver->in->received, page))
 			continue;
-		memset(receiver->in->env.ram + page * RAM_PAGE_BYTES, 0, RAM_PAGE_BYTES);
+		memset(page_at(receiver, page), 0, RAM_PAGE_BYTES);
 		note_page(receiver, page, true);
 	}
 }
 
-static int take_pages(struct receiver *receiver, const struct wire_header *header)
+static int receive_body(struct receiver *receiver)
 {
-	struct wire_batch *batch = &receiver->batch;
+	const struct wire_batch *batch = &receiver->batch;
 	unsigned int niov = 0;
-	const uint64_t *hash = batch->hash;
-	int error = wire_get_pages(&receiver->channel, header, receiver->record + WIRE_HEADER_BYTES,
-				   batch);
+	uint32_t staged = 0;
+	int error;
 
-	if (error)
-		return error;
 	for (uint32_t i = 0; i < batch->nruns; i++) {
 		const struct wire_run *run = &batch->run[i];
 
 		receiver->round_pages += run->npages;
 		if (run->kind != WIRE_DATA)
 			continue;
-		populate(receiver, run);
+		receiver->landed[i] = land(receiver, run, &staged);
 		receiver->iov[niov++] =
-			(struct iovec){receiver->in->env.ram + run->first * RAM_PAGE_BYTES,
-				       run->npages * RAM_PAGE_BYTES};
+			(struct iovec){receiver->landed[i], run->npages * RAM_PAGE_BYTES};
 	}
-	error = transport_receive_all(&receiver->transport, receiver->iov, niov);
-	if (error)
-		return error;
-	atomic_fetch_add(&receiver->bytes, batch->npages * RAM_PAGE_BYTES);
-	for (uint32_t i = 0; i < batch->nruns; i++) {
+	error = receive_all(receiver, receiver->iov, niov);
+	if (!error)
+		atomic_fetch_add(&receiver->bytes, batch->npages * RAM_PAGE_BYTES);
+	return error;
+}
+
+static int take_pages(struct receiver *receiver, const struct wire_header *header)
+{
+	struct wire_batch *batch = &receiver->batch;
+	const uint64_t *hash = batch->hash;
+	int error = wire_get_pages(&receiver->channel, header, receiver->record + WIRE_HEADER_BYTES,
+				   batch);
+
+	if (!error)
+		error = receive_body(receiver);
+	for (uint32_t i = 0; i < batch->nruns && !error; i++) {
 		const struct wire_run *run = &batch->run[i];
 
-		if (run->kind == WIRE_DATA) {
-			check_run(receiver, run, hash);
-			hash += run->npages;
-		} else {
+		if (run->kind != WIRE_DATA) {
 			zero_run(receiver, run);
+			continue;
 		}
+		if (receiver->landed[i] != page_at(receiver, run->first))
+			error = unload(receiver, run, receiver->landed[i]);
+		check_run(receiver, run, receiver->landed[i], hash);
+		hash += run->npages;
 	}
-	return 0;
+	return error;
 }
 
 static void wake(const struct pages_in *in)
@@ -208,10 +265,6 @@ static void *receiver_main(void *opaque)
 		error = take_record(receiver);
 	} while (!error);
 	if (!atomic_load(&in->quit)) {
-		if (error != -EBADMSG)
-			fail(error, "%s: %s", receiver->name,
-			     error == -ECONNRESET ? "the source closed the connection"
-						  : strerror(-error));
 		pthread_mutex_lock(&in->lock);
 		if (!in->error)
 			snprintf(in->why, sizeof(in->why), "%s", fail_text());
@@ -222,10 +275,18 @@ static void *receiver_main(void *opaque)
 	return NULL;
 }
 
+/* Asks the kernel for a page, and sees how many came. A file that cannot tell where it has holes says: all. */
+static bool in_huge_pages(const struct pages_in_env *env)
+{
+	return madvise(env->ram, RAM_PAGE_BYTES, MADV_POPULATE_WRITE) ||
+	       lseek(env->ram_fd, 0, SEEK_HOLE) != (off_t)RAM_PAGE_BYTES;
+}
+
 int pages_in_new(struct pages_in **result, const struct pages_in_env *env,
 		 struct transport *connections, unsigned int n)
 {
 	struct pages_in *in = calloc(1, sizeof(*in));
+	const bool staged = !in_huge_pages(env);
 	int error = 0;
 
 	if (in) {
@@ -254,6 +315,8 @@ int pages_in_new(struct pages_in **result, const struct pages_in_env *env,
 		transport_init(&receiver->transport, connections[i].fd, connections[i].tls,
 			       receiver->name);
 		connections[i] = (struct transport){.fd = -1};
+		/* Without one it is slower. */
+		receiver->stage = staged ? malloc(WIRE_BATCH_PAGES * RAM_PAGE_BYTES) : NULL;
 	}
 	for (unsigned int i = 0; i < n && !error; i++) {
 		error = pthread_create(&in->receiver[i].thread, NULL, receiver_main,
@@ -279,6 +342,7 @@ void pages_in_free(struct pages_in *in)
 		if (in->receiver[i].started)
 			pthread_join(in->receiver[i].thread, NULL);
 		transport_close(&in->receiver[i].transport);
+		free(in->receiver[i].stage);
 	}
 	pthread_mutex_destroy(&in->lock);
 	free(in->receiver);

@@ -18,6 +18,7 @@ struct pages_in;
 
 struct pages_in_env {
 	uint8_t *ram; /* page p at ram + p * 4096; all zero */
+	int ram_fd;   /* of what file, at the same offset */
 	page_t npages;
 	int wake_fd; /* eventfd: written when a channel has ended a round, or failed */
 };

@@ -394,8 +394,10 @@ static int stage_build(struct mover *mover)
 static int stage_channels(struct mover *mover)
 {
 	struct target *target = target_of(mover);
-	struct pages_in_env env = {
-		.ram = mover->ram, .npages = mover->npages, .wake_fd = mover->wake_fd};
+	struct pages_in_env env = {.ram = mover->ram,
+				   .ram_fd = mover->ram_fd,
+				   .npages = mover->npages,
+				   .wake_fd = mover->wake_fd};
 	int error = mover_wait(mover, has_channels, LONG_US, "the source's data connections");
 	unsigned int n = target->ndata;
 

@@ -94,7 +94,7 @@ static const struct rule {
 	{IO | MAIN | WORKER, SCMP_SYS(preadv2),	"disk requests without io_uring"},
 	{IO | MAIN | WORKER, SCMP_SYS(pwritev2), "disk requests without io_uring"},
 	{IO | MAIN | WORKER, SCMP_SYS(pread64),	"disk requests without io_uring"},
-	{IO | MAIN | WORKER | MOVER, SCMP_SYS(pwrite64), "disk requests without io_uring; a saved VM's file"},
+	{IO | MAIN | WORKER | MOVER, SCMP_SYS(pwrite64), "disk requests without io_uring; a saved VM's file; guest RAM"},
 	{IO | MAIN | WORKER | MOVER, SCMP_SYS(fdatasync), "flush; a saved VM's file"},
 	{IO | MAIN | WORKER, SCMP_SYS(fsync),	"flush"},
 	{IO | MAIN | WORKER | MOVER, SCMP_SYS(fallocate), "discard and write zeroes; ballooned memory; a saved VM's file"},

@@ -4,12 +4,14 @@
  * damage is found and healed, a hostile source is refused, a cut ends everything.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "migration/pages_in.h"
@@ -23,6 +25,7 @@ static const uint8_t session[WIRE_SESSION_BYTES] = "0123456789abcde";
 struct pair {
 	unsigned int n;
 	uint8_t *from, *to;
+	int from_fd, to_fd; /* their files */
 	int from_wake, to_wake;
 	uint64_t map[NPAGES / 64], armed[NPAGES / 64];
 	struct pages_out *out;
@@ -30,13 +33,23 @@ struct pair {
 	int ends[16]; /* of the target, for tests that speak themselves */
 };
 
-static uint8_t *map_ram(void)
+/* RAM and its file, which is closed with it. */
+static uint8_t *map_ram(int *fd)
 {
-	void *at = mmap(NULL, NPAGES * RAM_PAGE_BYTES, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *at;
 
+	*fd = memfd_create("test-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	g_assert_cmpint(*fd, >=, 0);
+	g_assert_cmpint(ftruncate(*fd, NPAGES * RAM_PAGE_BYTES), ==, 0);
+	at = mmap(NULL, NPAGES * RAM_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
 	g_assert_true(at != MAP_FAILED);
 	return at;
+}
+
+static void unmap_ram(uint8_t *ram, int fd)
+{
+	munmap(ram, NPAGES * RAM_PAGE_BYTES);
+	close(fd);
 }
 
 static int rearm(void *opaque, page_t first, uint64_t npages)
@@ -48,15 +61,17 @@ static int rearm(void *opaque, page_t first, uint64_t npages)
 	return 0;
 }
 
-static void connect_pair(struct pair *pair, unsigned int n)
+/* has_file: the target may write fresh pages to RAM's file; else it must map them. */
+static void connect_pair_by(struct pair *pair, unsigned int n, bool has_file)
 {
 	struct pages_out_env out = {.npages = NPAGES, .rearm = rearm, .opaque = pair};
 	struct pages_in_env in = {.npages = NPAGES};
 	struct transport source[16], target[16];
 
 	*pair = (struct pair){.n = n};
-	out.ram = pair->from = map_ram();
-	in.ram = pair->to = map_ram();
+	out.ram = pair->from = map_ram(&pair->from_fd);
+	in.ram = pair->to = map_ram(&pair->to_fd);
+	in.ram_fd = has_file ? pair->to_fd : -1;
 	out.wake_fd = pair->from_wake = eventfd(0, EFD_NONBLOCK);
 	in.wake_fd = pair->to_wake = eventfd(0, EFD_NONBLOCK);
 	for (unsigned int i = 0; i < n; i++) {
@@ -85,12 +100,17 @@ static void connect_pair(struct pair *pair, unsigned int n)
 	g_assert_cmpint(pages_in_new(&pair->in, &in, target, n), ==, 0);
 }
 
+static void connect_pair(struct pair *pair, unsigned int n)
+{
+	connect_pair_by(pair, n, true);
+}
+
 static void disconnect_pair(struct pair *pair)
 {
 	pages_out_free(pair->out);
 	pages_in_free(pair->in);
-	munmap(pair->from, NPAGES * RAM_PAGE_BYTES);
-	munmap(pair->to, NPAGES * RAM_PAGE_BYTES);
+	unmap_ram(pair->from, pair->from_fd);
+	unmap_ram(pair->to, pair->to_fd);
 	close(pair->from_wake);
 	close(pair->to_wake);
 }
@@ -134,12 +154,12 @@ static void assert_same(const struct pair *pair)
 	g_assert_true(!memcmp(pair->from, pair->to, NPAGES * RAM_PAGE_BYTES));
 }
 
-static void test_rounds(gconstpointer channels)
+static void move_in_rounds(unsigned int channels, bool has_file)
 {
 	struct pair pair;
 	struct pages_out_stats stats;
 
-	connect_pair(&pair, GPOINTER_TO_UINT(channels));
+	connect_pair_by(&pair, channels, has_file);
 	for (page_t page = 0; page < NPAGES; page += 1 + page % 7)
 		write_page(pair.from, page, (uint8_t)(page % 255 + 1));
 	send_round(&pair, 0, NULL, NULL);
@@ -168,6 +188,16 @@ static void test_rounds(gconstpointer channels)
 	send_round(&pair, 2, pair.map, NULL);
 	assert_same(&pair);
 	disconnect_pair(&pair);
+}
+
+static void test_rounds(gconstpointer channels)
+{
+	move_in_rounds(GPOINTER_TO_UINT(channels), true);
+}
+
+static void test_mapped(void)
+{
+	move_in_rounds(2, false);
 }
 
 /* Pages that are not present are not looked at: here they would not be zero. */
@@ -253,7 +283,7 @@ struct talker {
 	int fd;
 	struct pages_in *in;
 	uint8_t *ram;
-	int wake;
+	int ram_fd, wake;
 	uint64_t sequence;
 };
 
@@ -265,7 +295,8 @@ static void talker_init(struct talker *talker)
 
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
 	transport_init(&transport, ends[1], NULL, "test");
-	env.ram = talker->ram = map_ram();
+	env.ram = talker->ram = map_ram(&talker->ram_fd);
+	env.ram_fd = talker->ram_fd;
 	env.wake_fd = talker->wake = eventfd(0, EFD_NONBLOCK);
 	talker->fd = ends[0];
 	talker->sequence = 1;
@@ -276,7 +307,7 @@ static void talker_fini(struct talker *talker)
 {
 	close(talker->fd);
 	pages_in_free(talker->in);
-	munmap(talker->ram, NPAGES * RAM_PAGE_BYTES);
+	unmap_ram(talker->ram, talker->ram_fd);
 	close(talker->wake);
 }
 
@@ -335,6 +366,21 @@ static void test_damage(void)
 	talk_end(&talker, 1, 1);
 	g_assert_cmpint(rounds_after_wake(&talker), ==, 2);
 	g_assert_cmpuint(pages_in_damaged(talker.in), ==, 0);
+	talker_fini(&talker);
+}
+
+/* A file that takes no more, as a full memory file system: said as what it is. */
+static void test_no_memory(void)
+{
+	uint8_t page[RAM_PAGE_BYTES];
+	struct talker talker;
+
+	talker_init(&talker);
+	g_assert_cmpint(fcntl(talker.ram_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), ==, 0);
+	memset(page, 3, sizeof(page));
+	talk_page(&talker, 0, 5, page, wire_hash(page, sizeof(page)));
+	g_assert_cmpint(rounds_after_wake(&talker), ==, -EPERM);
+	g_assert_nonnull(strstr(fail_text(), "data 0: guest memory: "));
 	talker_fini(&talker);
 }
 
@@ -420,7 +466,8 @@ static void test_flip(void)
 /* A target that reads nothing: the source is freed all the same. And one that goes away. */
 static void test_cut(void)
 {
-	uint8_t *ram = map_ram();
+	int ram_fd;
+	uint8_t *ram = map_ram(&ram_fd);
 	struct pages_out_env env = {
 		.ram = ram, .npages = NPAGES, .wake_fd = eventfd(0, EFD_NONBLOCK)};
 
@@ -445,7 +492,7 @@ static void test_cut(void)
 			close(ends[1]);
 	}
 	close(env.wake_fd);
-	munmap(ram, NPAGES * RAM_PAGE_BYTES);
+	unmap_ram(ram, ram_fd);
 }
 
 int main(int argc, char **argv)
@@ -456,6 +503,8 @@ int main(int argc, char **argv)
 	g_test_add_data_func("/migration/pages/rounds/2", GUINT_TO_POINTER(2), test_rounds);
 	g_test_add_data_func("/migration/pages/rounds/3", GUINT_TO_POINTER(3), test_rounds);
 	g_test_add_data_func("/migration/pages/rounds/16", GUINT_TO_POINTER(16), test_rounds);
+	g_test_add_func("/migration/pages/mapped", test_mapped);
+	g_test_add_func("/migration/pages/no-memory", test_no_memory);
 	g_test_add_func("/migration/pages/holes", test_holes);
 	g_test_add_func("/migration/pages/bandwidth", test_bandwidth);
 	g_test_add_data_func("/migration/pages/cut-round/1", GUINT_TO_POINTER(1), test_cut_round);
