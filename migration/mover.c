@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "migration/saver.h"
@@ -345,6 +346,8 @@ int mover_main(const void *bytes, size_t len, const int ends[2], const struct sa
 		return 2;
 	prctl(PR_SET_NAME, role_names[request.role]);
 	signal(SIGPIPE, SIG_IGN);
+	/* A session is what the scheduler's autogroups weigh: the guest's CPUs get their share whatever happens here. */
+	setsid();
 	mover.params = request.params;
 	mover.begin_us = now_us();
 	mover.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -117,6 +117,7 @@ static const struct rule {
 	{MAIN,		SCMP_SYS(pidfd_send_signal), "ends passt with its VM"},
 	/* what only the broker may, and a mover before it enters its own class */
 	{BROKER,	SCMP_SYS(clone),	"a mover is forked"},
+	{BROKER,	SCMP_SYS(setsid),	"a mover's share of the CPUs is its own"},
 	{BROKER,	SCMP_SYS(socketpair),	"the links of a mover"},
 	{BROKER,	SCMP_SYS(bind),		"a target listens"},
 	{BROKER,	SCMP_SYS(listen),	"a target listens"},
