@@ -6,11 +6,16 @@ bare-metal guest in both, alternating in one run; and beside each the machine's 
 bytes while the same guest works.
 
 What counts as downtime is the longest time that the guest itself found between two iterations of its own loop.
+
+Like is compared with like: guest RAM of both, and the memory of the raw streams, comes in 4 KiB pages or in huge ones
+(--pages). For that the host's shmem_enabled is set, if it is not what it must be (root may), and put back at the end.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +25,27 @@ from migration_case import Case, run_case
 from migration_pair import QemuPair, TernPair
 from sample import Sample, machine, table
 
+SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 RATES = {"0": 0, "10k": 10_000, "100k": 100_000, "1M": 1_000_000, "max": "max"}
+
+
+@contextlib.contextmanager
+def shmem_pages(kind):
+    """While it lasts, shared memory comes in pages of that kind, for those who wish for huge ones."""
+    wanted = "advise" if kind == "huge" else "never"
+    with open(SHMEM_ENABLED, encoding="ascii") as setting:
+        found = re.search(r"\[(\w+)\]", setting.read()).group(1)
+    try:
+        if found != wanted:
+            with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
+                setting.write(wanted)
+        yield
+    except PermissionError:
+        sys.exit(f"migration.py: --pages {kind} needs `echo {wanted} > {SHMEM_ENABLED}`, which only root may do")
+    finally:
+        if found != wanted and os.access(SHMEM_ENABLED, os.W_OK):
+            with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
+                setting.write(found)
 
 
 def raw_stream(pair_class, settings, case, nbytes, program):
@@ -84,13 +109,14 @@ def main():
     parser.add_argument("--tracking", default="bitmap,ring")
     parser.add_argument("--max-downtime", type=int, default=300, metavar="MS")
     parser.add_argument("--memory", default="2G")
+    parser.add_argument("--pages", choices=("4k", "huge"), default="4k", help="of guest RAM, at both sides")
     parser.add_argument("--limit", type=int, default=30, help="seconds after which a migration is cancelled")
     parser.add_argument("--json", help="write all single values there")
     args = parser.parse_args()
 
     all_seen = []
     rows = []
-    with tempfile.TemporaryDirectory(prefix="tern-bench.") as run_dir:
+    with tempfile.TemporaryDirectory(prefix="tern-bench.") as run_dir, shmem_pages(args.pages):
         contenders = []
         if args.only != "qemu":
             contenders.append(("Tern", TernPair, TernPair.settings(args.tern, args.guest, run_dir)))
@@ -103,7 +129,7 @@ def main():
                     for channels in args.channels.split(","):
                         case = Case(
                             wset, RATES.get(rate, rate), rate, tracking, int(channels), args.max_downtime,
-                            args.memory, args.limit,
+                            args.memory, args.pages, args.limit,
                         )  # fmt: skip
                         seen = measure(case, contenders, args)
                         all_seen.append((str(case), seen))

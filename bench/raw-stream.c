@@ -77,11 +77,13 @@ static void streams_run(struct stream *streams, unsigned int n)
 
 static char *memory_new(uint64_t nbytes, bool populated)
 {
-	char *p = mmap(NULL, nbytes, PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS | (populated ? MAP_POPULATE : 0), -1, 0);
+	char *p = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		fail("mmap");
+	madvise(p, nbytes, MADV_HUGEPAGE); /* as a guest's RAM, where the host allows it */
+	if (populated)
+		memset(p, 1, nbytes);
 	return p;
 }
 
