@@ -8,7 +8,7 @@ bytes while the same guest works.
 What counts as downtime is the longest time that the guest itself found between two iterations of its own loop.
 
 Like is compared with like: guest RAM of both, and the memory of the raw streams, comes in 4 KiB pages or in huge ones
-(--pages). For that the host's shmem_enabled is set, if it is not what it must be (root may), and put back at the end.
+(--pages). For that the host's settings are changed, if they are not what they must be (root may), and put back at the end.
 """
 
 import argparse
@@ -25,27 +25,36 @@ from migration_case import Case, run_case
 from migration_pair import QemuPair, TernPair
 from sample import Sample, machine, table
 
-SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 RATES = {"0": 0, "10k": 10_000, "100k": 100_000, "1M": 1_000_000, "max": "max"}
 
 
 @contextlib.contextmanager
-def shmem_pages(kind):
-    """While it lasts, shared memory comes in pages of that kind, for those who wish for huge ones."""
-    wanted = "advise" if kind == "huge" else "never"
-    with open(SHMEM_ENABLED, encoding="ascii") as setting:
-        found = re.search(r"\[(\w+)\]", setting.read()).group(1)
-    try:
-        if found != wanted:
-            with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
-                setting.write(wanted)
+def setting(name, wanted):
+    """While it lasts, the host's setting for huge pages is that."""
+    path = f"/sys/kernel/mm/transparent_hugepage/{name}"
+    with open(path, encoding="ascii") as file:
+        found = re.search(r"\[(\w+)\]", file.read()).group(1)
+    if found == wanted:
         yield
+        return
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(wanted)
     except PermissionError:
-        sys.exit(f"migration.py: --pages {kind} needs `echo {wanted} > {SHMEM_ENABLED}`, which only root may do")
+        sys.exit(f"migration.py: this needs `echo {wanted} > {path}`, which only root may do")
+    try:
+        yield
     finally:
-        if found != wanted and os.access(SHMEM_ENABLED, os.W_OK):
-            with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
-                setting.write(found)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(found)
+
+
+@contextlib.contextmanager
+def pages(kind):
+    """While it lasts, memory comes in pages of that kind: QEMU's, which is anonymous, and Tern's, which is shared."""
+    huge = kind == "huge"
+    with setting("enabled", "madvise" if huge else "never"), setting("shmem_enabled", "advise" if huge else "never"):
+        yield
 
 
 def raw_stream(pair_class, settings, case, nbytes, program):
@@ -116,7 +125,7 @@ def main():
 
     all_seen = []
     rows = []
-    with tempfile.TemporaryDirectory(prefix="tern-bench.") as run_dir, shmem_pages(args.pages):
+    with tempfile.TemporaryDirectory(prefix="tern-bench.") as run_dir, pages(args.pages):
         contenders = []
         if args.only != "qemu":
             contenders.append(("Tern", TernPair, TernPair.settings(args.tern, args.guest, run_dir)))
@@ -140,8 +149,8 @@ def main():
         f"{args.max_downtime} ms\n"
     )
     print(table(HEADER, rows))
-    pages = {label: sorted({r["page_kind"] for _, s in all_seen for r in s.get(label, [])}) for label, _, _ in contenders}
-    print("\nPages behind guest RAM: " + "; ".join(f"{label}: {', '.join(kinds)}" for label, kinds in pages.items()))
+    kinds = {label: sorted({r["page_kind"] for _, s in all_seen for r in s.get(label, [])}) for label, _, _ in contenders}
+    print("\nPages behind guest RAM: " + "; ".join(f"{label}: {', '.join(found)}" for label, found in kinds.items()))
     if args.json:
         os.makedirs(os.path.dirname(os.path.abspath(args.json)), exist_ok=True)
         with open(args.json, "w", encoding="ascii") as out:

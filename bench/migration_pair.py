@@ -201,15 +201,9 @@ class QemuPair(Pair):
         control = os.path.join(share, f"{self.id}-{name}.sock")
         argv = qemu.command(
             self.case.memory, self.case.cmdline(), accel=self._accel(),
-            more=["-qmp", f"unix:{control},server=on,wait=off", *self._memory(), *more],
+            more=["-qmp", f"unix:{control},server=on,wait=off", *more],
         )  # fmt: skip
         return Side(qemu.chroot() + argv, qemu.root.rstrip("/") + control)
-
-    def _memory(self):
-        """Its anonymous memory is in huge pages whatever is wished for; shared memory is as Tern's."""
-        if self.case.pages == "huge":
-            return []
-        return ["-object", f"memory-backend-memfd,id=ram,size={self.case.memory}", "-machine", "memory-backend=ram"]
 
     def _accel(self):
         return "kvm,dirty-ring-size=65536" if self.case.tracking == "ring" else "kvm"
