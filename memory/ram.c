@@ -104,30 +104,34 @@ static void *reserve_aligned(size_t size, size_t align)
 	return (void *)at;
 }
 
-static int map_region(struct ram *ram, struct ram_region *region)
+void *ram_map_file(int fd, uint64_t offset, size_t size)
 {
-	uint64_t align = backings[ram->backing].grain_bytes;
-	void *at = reserve_aligned(region->size_bytes, align);
-	void *hva;
+	void *at = reserve_aligned(size, RAM_GRAIN), *hva;
 
 	if (!at)
-		return fail(-errno, "ram: address space for %" PRIu64 " MiB: %s",
-			    region->size_bytes >> 20, strerror(errno));
-	hva = mmap(at, region->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		   ram->memfd, region->first_page << RAM_PAGE_SHIFT);
+		return NULL;
+	hva = mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
 	if (hva == MAP_FAILED) {
-		int error = fail(-errno, "ram: %" PRIu64 " MiB of %s: %s", region->size_bytes >> 20,
-				 backings[ram->backing].name, strerror(errno));
-
-		munmap(at, region->size_bytes);
-		return error;
+		munmap(at, size);
+		/* hugetlb with pages of 1 GiB, which aligns itself. */
+		hva = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
 	}
-	region->hva = hva;
+	if (hva == MAP_FAILED)
+		return NULL;
 	/* Wishes: a kernel without huge pages for shared memory, or without core dumps, loses nothing by refusing. */
-	if (ram->backing == RAM_SHMEM)
-		madvise(hva, region->size_bytes, MADV_HUGEPAGE);
-	madvise(hva, region->size_bytes, MADV_DONTDUMP);
-	return 0;
+	madvise(hva, size, MADV_HUGEPAGE);
+	madvise(hva, size, MADV_DONTDUMP);
+	return hva;
+}
+
+static int map_region(struct ram *ram, struct ram_region *region)
+{
+	region->hva =
+		ram_map_file(ram->memfd, region->first_page << RAM_PAGE_SHIFT, region->size_bytes);
+	return region->hva
+		       ? 0
+		       : fail(-errno, "ram: %" PRIu64 " MiB of %s: %s", region->size_bytes >> 20,
+			      backings[ram->backing].name, strerror(errno));
 }
 
 static int populate(struct ram *ram)

@@ -69,6 +69,12 @@ struct ram {
 /* Errors, logged with size and reason: -ENOMEM, -EINVAL, -errno of memfd_create, ftruncate, mmap. */
 int ram_new(struct ram **out, const struct ram_layout *layout) must_check;
 void ram_free(struct ram *ram); /* takes NULL; memslots must be gone or the VM closed */
+/*
+ * Maps a stretch of guest RAM's file, offset and size in multiples of RAM_GRAIN, so that huge pages can back it, and wishes
+ * for them: a wish counts for a mapping, and pages come as the mapping wished that touched them first. NULL: errno. The
+ * caller's to unmap.
+ */
+void *ram_map_file(int fd, uint64_t offset, size_t size) must_check;
 /* Makes one memslot a region (the VM's MEMSLOT step). */
 int ram_attach(struct ram *ram, struct kvm_vm *vm) must_check;
 

@@ -240,16 +240,14 @@ int mover_drain(struct mover *mover)
 
 int mover_map_ram(struct mover *mover, int fd, page_t npages)
 {
-	void *ram = mmap(NULL, npages * RAM_PAGE_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_NORESERVE, fd, 0);
+	void *ram = ram_map_file(fd, 0, npages * RAM_PAGE_BYTES);
 
-	if (ram == MAP_FAILED) {
+	if (!ram) {
 		int error = fail(-errno, "migration: map guest memory: %s", strerror(errno));
 
 		close(fd);
 		return error;
 	}
-	madvise(ram, npages * RAM_PAGE_BYTES, MADV_DONTDUMP);
 	mover->ram = ram;
 	mover->ram_fd = fd;
 	mover->npages = npages;

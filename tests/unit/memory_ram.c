@@ -125,6 +125,24 @@ static void test_memfd(void)
 	ram_free(ram);
 }
 
+/* As the mover has it: all regions as one stretch, where huge pages can back it. */
+static void test_map_file(void)
+{
+	struct ram *ram = two_regions();
+	uint8_t *all = ram_map_file(ram->memfd, 0, ram->size_bytes);
+
+	g_assert_nonnull(all);
+	g_assert_cmphex((uintptr_t)all % RAM_GRAIN, ==, 0);
+	for (page_t page = 0; page < ram->npages; page += 511) {
+		*ram_page_to_hva(ram, page) = (uint8_t)page | 1;
+		g_assert_cmpuint(all[page * RAM_PAGE_BYTES], ==, (uint8_t)page | 1);
+	}
+	munmap(all, ram->size_bytes);
+	g_assert_null(ram_map_file(-1, 0, RAM_GRAIN));
+	g_assert_cmpint(errno, ==, EBADF);
+	ram_free(ram);
+}
+
 static void test_bad_layouts(void)
 {
 	static const struct ram_layout bad[] = {
@@ -167,6 +185,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/memory/ram/bounds", test_bounds);
 	g_test_add_func("/memory/ram/marks", test_marks);
 	g_test_add_func("/memory/ram/memfd", test_memfd);
+	g_test_add_func("/memory/ram/map-file", test_map_file);
 	g_test_add_func("/memory/ram/bad-layouts", test_bad_layouts);
 	g_test_add_func("/memory/ram/residency", test_residency);
 	return g_test_run();
