@@ -21,6 +21,7 @@ OK, FAILED, INPUT, CANCELLED = 0, 1, 2, 5
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MOVES = int(os.environ.get("TERN_MOVES", "6"))
 LEAST_ROUNDS, LEAST_AGAIN = 3, 10000
+SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 LOAD = "mode=dirty wset=16M rate={rate} seconds=0 report=100ms"
 
 
@@ -86,6 +87,44 @@ def test_back_and_forth(host, run, receive, capsys, tracking, channels):
             f"\n{tracking}, {channels} channels: {len(counted)} of {moves} moves count, {min(rounds)} to {max(rounds)} rounds, "
             f"{min(again)} to {max(again)} pages sent again"
         )
+
+
+@pytest.fixture(name="huge_pages")
+def _huge_pages():
+    """The host gives shared memory huge pages while the test lasts."""
+    if not os.access(SHMEM_ENABLED, os.W_OK):
+        pytest.skip(f"{SHMEM_ENABLED} cannot be written")
+    with open(SHMEM_ENABLED, encoding="ascii") as setting:
+        found = re.search(r"\[(\w+)\]", setting.read()).group(1)
+    with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
+        setting.write("advise")
+    yield
+    with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
+        setting.write(found)
+
+
+def huge_mib(host, name):
+    status = host.command("status", "--json", name)
+    assert status.returncode == OK, status.stderr
+    return json.loads(status.stdout)["memory"]["huge-bytes"] >> 20
+
+
+@pytest.mark.usefixtures("huge_pages")
+def test_huge_pages(host, run, receive):
+    """What was in huge pages at the source is in huge pages at the target. A host may be short of some, not of all."""
+    vm = run(cmdline=LOAD.format(rate=100000), memory="64M")
+    vm.expect(r"^guest: report.* sweeps=[1-9]")
+    before = huge_mib(host, vm.name)
+    if before < 16:
+        pytest.skip(f"this host gave the guest {before} MiB in huge pages")
+    target = receive()
+    assert_moved(migrate(host, vm.name, target.uri))
+    # The VMM maps what the guest touches: all of it in a moment.
+    end = time.monotonic() + 10
+    while huge_mib(host, target.name) < before // 2:
+        assert time.monotonic() < end, f"{huge_mib(host, target.name)} of {before} MiB"
+        assert_alive(target)
+    verify(target)
 
 
 def test_several_vcpus(host, run, receive):
