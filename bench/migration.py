@@ -14,6 +14,7 @@ Like is compared with like: guest RAM of both, and the memory of the raw streams
 import argparse
 import contextlib
 import json
+import mmap
 import os
 import re
 import subprocess
@@ -21,11 +22,17 @@ import sys
 import tempfile
 import time
 
+import goals
 from migration_case import Case, run_case
 from migration_pair import QemuPair, TernPair
 from sample import Sample, machine, table
 
+MADV_POPULATE_WRITE = 23
 RATES = {"0": 0, "10k": 10_000, "100k": 100_000, "1M": 1_000_000, "max": "max"}
+
+
+def size_bytes(text):
+    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
 
 
 @contextlib.contextmanager
@@ -57,8 +64,20 @@ def pages(kind):
         yield
 
 
+def warm_memory(case):
+    """
+    Takes as much memory as a migration needs from the kernel and gives it back: a machine that is a VM itself may have
+    returned what was free to its host, which then is what an allocation waits for.
+    """
+    nbytes = 4 * size_bytes(case.wset) + (512 << 20)
+    with mmap.mmap(-1, nbytes) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory.madvise(MADV_POPULATE_WRITE)
+
+
 def raw_stream(pair_class, settings, case, nbytes, program):
     """Seconds that raw streams of as many bytes take while the case's guest runs, and the longest gap that it feels meanwhile."""
+    warm_memory(case)
     with pair_class(settings, case) as pair:
         pair.start_source()
         time.sleep(0.2)
@@ -72,6 +91,7 @@ def measure(case, contenders, args):
     seen = {label: [] for label, _, _ in contenders}
     for number in range(args.runs):
         for label, pair_class, settings in contenders if number % 2 else contenders[::-1]:
+            warm_memory(case)
             with pair_class(settings, case) as pair:
                 result = run_case(pair)
             if result["bytes"] and not result["failed"] and args.raw_stream:
@@ -149,6 +169,8 @@ def main():
         f"{args.max_downtime} ms\n"
     )
     print(table(HEADER, rows))
+    print("\nThe goals; bold: missed; above: the guest dirties memory faster than the goals are for\n")
+    print(table(goals.HEADER, goals.goals(all_seen)))
     kinds = {label: sorted({r["page_kind"] for _, s in all_seen for r in s.get(label, [])}) for label, _, _ in contenders}
     print("\nPages behind guest RAM: " + "; ".join(f"{label}: {', '.join(found)}" for label, found in kinds.items()))
     if args.json:
