@@ -312,13 +312,18 @@ def test_cancelled(host, loaded, files):
     finish(vm)
 
 
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return int(stat.read().rsplit(")", 1)[1].split()[1])
+
+
 def saver_of(vm):
     """The process that writes, a child of the VM's broker."""
     for pid in os.listdir("/proc"):
         if pid.isdecimal():
             try:
-                with open(f"/proc/{pid}/comm", encoding="ascii") as comm, open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-                    if comm.read().strip() == "tern-saver" and int(stat.read().rsplit(")", 1)[1].split()[3]) == vm.process.pid:
+                with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+                    if comm.read().strip() == "tern-saver" and parent_of(parent_of(pid)) == vm.process.pid:
                         return int(pid)
             except (FileNotFoundError, ProcessLookupError):
                 pass
