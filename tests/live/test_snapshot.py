@@ -13,6 +13,7 @@ import subprocess
 import time
 
 import pytest
+from faults import find_child
 from guestline import last
 from qmp import QmpError
 
@@ -312,24 +313,6 @@ def test_cancelled(host, loaded, files):
     finish(vm)
 
 
-def parent_of(pid):
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        return int(stat.read().rsplit(")", 1)[1].split()[1])
-
-
-def saver_of(vm):
-    """The process that writes, a child of the VM's broker."""
-    for pid in os.listdir("/proc"):
-        if pid.isdecimal():
-            try:
-                with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
-                    if comm.read().strip() == "tern-saver" and parent_of(parent_of(pid)) == vm.process.pid:
-                        return int(pid)
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-    return None
-
-
 def test_the_saver_is_killed(host, loaded, files):
     """Its file has no seal, and the VM runs on as if nothing had been."""
     path = os.path.join(files, "killed")
@@ -339,7 +322,7 @@ def test_the_saver_is_killed(host, loaded, files):
         end = time.monotonic() + 10
         while qmp.command("query-migrate")["status"] != "active" and time.monotonic() < end:
             time.sleep(0.02)
-        os.kill(saver_of(vm), signal.SIGKILL)
+        os.kill(find_child(vm.process.pid, ("tern-saver",)), signal.SIGKILL)
         while qmp.command("query-migrate")["status"] == "active" and time.monotonic() < end:
             time.sleep(0.02)
         assert "has died" in qmp.command("query-migrate")["error-desc"]
