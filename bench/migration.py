@@ -16,7 +16,6 @@ import contextlib
 import json
 import mmap
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import time
 
 import goals
 from migration_case import Case, run_case
+from huge_pages import setting  # in tests/live, where migration_case found the guest's lines
 from migration_pair import QemuPair, TernPair
 from sample import Sample, machine, table
 
@@ -36,31 +36,15 @@ def size_bytes(text):
 
 
 @contextlib.contextmanager
-def setting(name, wanted):
-    """While it lasts, the host's setting for huge pages is that."""
-    path = f"/sys/kernel/mm/transparent_hugepage/{name}"
-    with open(path, encoding="ascii") as file:
-        found = re.search(r"\[(\w+)\]", file.read()).group(1)
-    if found == wanted:
-        yield
-        return
-    try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(wanted)
-    except PermissionError:
-        sys.exit(f"migration.py: this needs `echo {wanted} > {path}`, which only root may do")
-    try:
-        yield
-    finally:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(found)
-
-
-@contextlib.contextmanager
 def pages(kind):
     """While it lasts, memory comes in pages of that kind: QEMU's, which is anonymous, and Tern's, which is shared."""
     huge = kind == "huge"
-    with setting("enabled", "madvise" if huge else "never"), setting("shmem_enabled", "advise" if huge else "never"):
+    with contextlib.ExitStack() as settings:
+        try:
+            settings.enter_context(setting("enabled", "madvise" if huge else "never"))
+            settings.enter_context(setting("shmem_enabled", "advise" if huge else "never"))
+        except PermissionError as error:
+            sys.exit(f"migration.py: --pages {kind} changes {error.filename}, which only root may do")
         yield
 
 
@@ -158,7 +142,7 @@ def main():
                     for channels in args.channels.split(","):
                         case = Case(
                             wset, RATES.get(rate, rate), rate, tracking, int(channels), args.max_downtime,
-                            args.memory, args.pages, args.limit,
+                            args.memory, args.limit,
                         )  # fmt: skip
                         seen = measure(case, contenders, args)
                         all_seen.append((str(case), seen))

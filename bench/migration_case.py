@@ -11,7 +11,7 @@ import guestline  # noqa: E402
 
 
 class Case(
-    collections.namedtuple("Case", "wset rate rate_name tracking channels max_downtime_ms memory pages limit_s")
+    collections.namedtuple("Case", "wset rate rate_name tracking channels max_downtime_ms memory limit_s")
 ):
     def __str__(self):
         return f"{self.wset} {self.rate_name}/s, {self.tracking}, {self.channels} ch"

@@ -15,6 +15,7 @@ import time
 import pytest
 
 import tls_keys
+from huge_pages import setting
 from recorder import Recorder
 
 OK, FAILED, INPUT, CANCELLED = 0, 1, 2, 5
@@ -94,13 +95,8 @@ def _huge_pages():
     """The host gives shared memory huge pages while the test lasts."""
     if not os.access(SHMEM_ENABLED, os.W_OK):
         pytest.skip(f"{SHMEM_ENABLED} cannot be written")
-    with open(SHMEM_ENABLED, encoding="ascii") as setting:
-        found = re.search(r"\[(\w+)\]", setting.read()).group(1)
-    with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
-        setting.write("advise")
-    yield
-    with open(SHMEM_ENABLED, "w", encoding="ascii") as setting:
-        setting.write(found)
+    with setting("shmem_enabled", "advise"):
+        yield
 
 
 def huge_mib(host, name):
