@@ -29,8 +29,9 @@ static uint64_t saturate(wide value)
 	return value >= UINT64_MAX ? UINT64_MAX - 1 : (uint64_t)value;
 }
 
-void policy_history_add(struct policy_history *history, uint64_t dirty_pages, uint64_t round_us)
+void policy_history_add(struct policy_history *history, const struct policy_round *round)
 {
+	const uint64_t dirty_pages = round->dirty_pages;
 	const bool first = history->nrounds == 0;
 
 	if (history->nrounds == POLICY_ROUNDS) {
@@ -38,8 +39,7 @@ void policy_history_add(struct policy_history *history, uint64_t dirty_pages, ui
 			(POLICY_ROUNDS - 1) * sizeof(history->round[0]));
 		history->nrounds--;
 	}
-	history->round[history->nrounds++] =
-		(struct policy_round){.dirty_pages = dirty_pages, .round_us = round_us};
+	history->round[history->nrounds++] = *round;
 
 	if (first || dirty_pages < history->least_pages - history->least_pages / 16) {
 		history->least_pages = dirty_pages;
@@ -48,7 +48,7 @@ void policy_history_add(struct policy_history *history, uint64_t dirty_pages, ui
 		return;
 	}
 	history->stalled_rounds++;
-	history->stalled_us = saturate((wide)history->stalled_us + round_us);
+	history->stalled_us = saturate((wide)history->stalled_us + round->round_us);
 }
 
 /* Pages a second over all rounds in the history: one noisy round does not decide. */
@@ -63,13 +63,29 @@ static uint64_t history_dirty_rate(const struct policy_history *history)
 	return us ? saturate(pages * 1000000 / us) : 0;
 }
 
+/* A downtime that was promised by the last round's rate would be longer half of the time. */
+static uint64_t slowest_send_rate(const struct policy_input *in)
+{
+	const struct policy_history *history = &in->history;
+	uint64_t slowest = in->send_rate;
+
+	for (unsigned int i = 1; i <= POLICY_RATE_ROUNDS && i <= history->nrounds; i++) {
+		const uint64_t rate = history->round[history->nrounds - i].send_rate;
+
+		if (rate && rate < slowest)
+			slowest = rate;
+	}
+	return slowest;
+}
+
 static uint64_t predict_downtime(const struct policy_input *in, uint64_t pages)
 {
 	if (!pages)
 		return saturate(in->fixed_us);
 	if (!in->send_rate)
 		return UINT64_MAX;
-	return saturate((wide)pages * in->page_bytes * 1000000 / in->send_rate + in->fixed_us);
+	return saturate((wide)pages * in->page_bytes * 1000000 / slowest_send_rate(in) +
+			in->fixed_us);
 }
 
 static bool is_stalled(const struct policy_history *history, uint32_t rounds, uint64_t us)

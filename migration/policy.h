@@ -12,8 +12,10 @@
 #include <stdint.h>
 
 /* Rounds that are looked back on for the dirty rate. */
-#define POLICY_ROUNDS	  8
-#define POLICY_TEXT_BYTES 320
+#define POLICY_ROUNDS 8
+/* Of these, rounds whose send rates are looked back on: the rest is expected to be sent as slowly as the slowest of them. */
+#define POLICY_RATE_ROUNDS 3
+#define POLICY_TEXT_BYTES  320
 
 /*
  * How long the rest may go without becoming meaningfully smaller (by a sixteenth of the smallest so far), before rounds
@@ -41,6 +43,7 @@ enum policy_verdict {
 struct policy_round {
 	uint64_t dirty_pages; /* harvested after the round: what the guest wrote while it ran */
 	uint64_t round_us;    /* harvest to harvest */
+	uint64_t send_rate;   /* bytes a second while it was sent; 0: not known */
 };
 
 /* What the rounds of one migration were like; zeroed before the first. */
@@ -52,13 +55,13 @@ struct policy_history {
 	uint64_t stalled_us;	 /* same */
 };
 /* One more round: once for each harvest but the one that begins tracking, before policy_decide(). */
-void policy_history_add(struct policy_history *history, uint64_t dirty_pages, uint64_t round_us);
+void policy_history_add(struct policy_history *history, const struct policy_round *round);
 
 struct policy_input {
 	uint32_t round;	      /* the one that was just sent, from 0 */
 	uint64_t dirty_pages; /* the rest: all that is still to be sent */
 	uint64_t page_bytes;  /* 4096 */
-	uint64_t send_rate;   /* bytes a second, measured over the last rounds; 0: not known */
+	uint64_t send_rate;   /* bytes a second, measured over the last round; 0: not known */
 	uint64_t
 		fixed_us; /* of a switch-over with nothing left to send: pause, state, load, hand-over, round trips */
 	uint64_t max_downtime_us;

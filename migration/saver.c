@@ -268,7 +268,11 @@ static int harvest(struct saver *saver)
 	if (error)
 		return error;
 	saver->rest = saver->mover->answer.value;
-	policy_history_add(&saver->history, saver->rest, now - saver->harvest_us);
+	policy_history_add(&saver->history, &(struct policy_round){
+						    .dirty_pages = saver->rest,
+						    .round_us = now - saver->harvest_us,
+						    .send_rate = saver->mover->progress.send_rate,
+					    });
 	saver->harvest_us = now;
 	return 0;
 }

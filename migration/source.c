@@ -500,7 +500,11 @@ static int harvest(struct mover *mover)
 		return error;
 	now = now_us();
 	source->rest = mover->answer.value;
-	policy_history_add(&source->history, source->rest, now - source->harvest_us);
+	policy_history_add(&source->history, &(struct policy_round){
+						     .dirty_pages = source->rest,
+						     .round_us = now - source->harvest_us,
+						     .send_rate = mover->progress.send_rate,
+					     });
 	source->harvest_us = now;
 	return 0;
 }

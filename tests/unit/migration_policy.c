@@ -35,6 +35,14 @@ struct ending {
 	char text[POLICY_TEXT_BYTES];
 };
 
+/* A round that was sent at the rate that is known last. */
+static void add_round(struct policy_input *in, uint64_t dirty_pages, uint64_t round_us)
+{
+	policy_history_add(&in->history, &(struct policy_round){.dirty_pages = dirty_pages,
+								.round_us = round_us,
+								.send_rate = in->send_rate});
+}
+
 /* Of the interval from..to, how long the guest writes. */
 static double writing_us(const struct trace *t, uint64_t from, uint64_t to)
 {
@@ -89,7 +97,7 @@ static void play(const struct trace *t, struct ending *end)
 		in.elapsed_us = now;
 		in.dirty_pages = rest;
 		in.send_rate = rate;
-		policy_history_add(&in.history, rest, length);
+		add_round(&in, rest, length);
 		policy_decide(&in, &out);
 		g_assert_cmpuint(strlen(out.text), >, 0);
 		if (out.verdict == POLICY_STOP && !out.forced)
@@ -329,6 +337,32 @@ static void test_exact(void)
 	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
 }
 
+/* A rate that wavers: what is promised holds at the slowest of the last rounds, of which one long ago is none. */
+static void test_rate_wavers(void)
+{
+	struct policy_input in = {.page_bytes = 4096,
+				  .dirty_pages = 1000,
+				  .send_rate = 204800000, /* 50 pages a millisecond */
+				  .max_downtime_us = 30 * MS};
+	struct policy_output out;
+
+	add_round(&in, 1000, 20 * MS);
+	in.send_rate *= 2;
+	for (int i = 1; i < POLICY_RATE_ROUNDS; i++) {
+		add_round(&in, 1000, 10 * MS);
+		policy_decide(&in, &out);
+		g_assert_cmpuint(out.downtime_us, ==, 20 * MS);
+	}
+	add_round(&in, 1000, 10 * MS);
+	policy_decide(&in, &out);
+	g_assert_cmpuint(out.downtime_us, ==, 10 * MS);
+	/* Slower now than in any round before: that counts at once. */
+	in.send_rate /= 4;
+	policy_after_pause(&in, false, &out);
+	g_assert_cmpuint(out.downtime_us, ==, 40 * MS);
+	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
+}
+
 /* Far below the maximum, and yet one more round makes the downtime a fraction: it is sent. One that would not is not. */
 static void test_shorter(void)
 {
@@ -339,14 +373,14 @@ static void test_shorter(void)
 				  .max_downtime_us = 300 * MS};
 	struct policy_output out;
 
-	policy_history_add(&in.history, 10000, 500 * MS); /* 20 pages a millisecond: a fifth */
+	add_round(&in, 10000, 500 * MS); /* 20 pages a millisecond: a fifth */
 	policy_decide(&in, &out);
 	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
 	g_assert_cmpuint(out.downtime_us, ==, 102 * MS);
 	/* The promise held. */
 	in.round = 1;
 	in.dirty_pages = 2000;
-	policy_history_add(&in.history, 2000, 100 * MS);
+	add_round(&in, 2000, 100 * MS);
 	policy_decide(&in, &out);
 	g_assert_cmpint(out.verdict, ==, POLICY_CONTINUE);
 	/* Short enough. */
@@ -355,7 +389,7 @@ static void test_shorter(void)
 	g_assert_cmpint(out.verdict, ==, POLICY_STOP);
 	/* It did not hold: a small set that is written over and over. */
 	in.dirty_pages = 9000;
-	policy_history_add(&in.history, 9000, 100 * MS);
+	add_round(&in, 9000, 100 * MS);
 	policy_decide(&in, &out);
 	g_assert_cmpint(out.verdict, ==, POLICY_STOP);
 	/* The deadline is no time for more. */
@@ -377,7 +411,7 @@ static void test_huge_numbers(void)
 	struct policy_output out;
 
 	for (int i = 0; i < 20; i++)
-		policy_history_add(&in.history, UINT64_MAX, UINT64_MAX);
+		add_round(&in, UINT64_MAX, UINT64_MAX);
 	g_assert_cmpuint(in.history.nrounds, ==, POLICY_ROUNDS);
 	policy_decide(&in, &out);
 	g_assert_cmpint(out.verdict, !=, POLICY_STOP);
@@ -419,6 +453,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/unlimited-small", test_unlimited_small);
 	g_test_add_func("/policy/bursty", test_bursty);
 	g_test_add_func("/policy/send-rate-falls", test_send_rate_falls);
+	g_test_add_func("/policy/rate-wavers", test_rate_wavers);
 	g_test_add_func("/policy/wan", test_wan);
 	g_test_add_func("/policy/deadline", test_deadline);
 	g_test_add_func("/policy/rate-not-known", test_rate_not_known);
