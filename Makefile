@@ -32,7 +32,7 @@ TRIPLET  := $(if $(filter x86-64,$(ARCH)),x86_64-linux-gnu,aarch64-linux-gnu)
 CC       := $(if $(CROSS),$(CROSS)gcc,gcc)
 AR       := $(CROSS)ar
 STRIP    := $(CROSS)strip
-PKGS     := glib-2.0 libfdt libseccomp jansson liburing zlib
+PKGS     := glib-2.0 libfdt libseccomp jansson liburing zlib $(if $(filter x86-64,$(ARCH)),libxxhash)
 PKGCONF  := PKG_CONFIG_LIBDIR=/usr/lib/$(TRIPLET)/pkgconfig:/usr/share/pkgconfig pkg-config
 # libfdt has no pkg-config file in Debian 12, and its development package cannot be installed for two architectures at
 # once: the headers are the same for both, and a cross build links the run-time library by its name.

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/inspect.h"
@@ -91,7 +92,7 @@ static int print_state(const struct stream *stream)
 			       stream->at + WIRE_HEADER_BYTES + stream->header.head_bytes);
 	if (error)
 		error = fail(-EBADMSG, "inspect: %s: cut off in the state", stream->path);
-	else if (wire_hash(body, len) != state.hash)
+	else if (hash_bytes(body, len) != state.hash)
 		error = fail(-EBADMSG, "inspect: %s: the state is damaged", stream->path);
 	else
 		error = inspect_sections("state", body, len);

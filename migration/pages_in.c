@@ -25,6 +25,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/progress.h"
 #include "migration/transport.h"
@@ -146,7 +147,7 @@ static void check_run(struct receiver *receiver, const struct wire_run *run, con
 {
 	for (uint32_t i = 0; i < run->npages; i++)
 		note_page(receiver, run->first + i,
-			  wire_hash(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) == hash[i]);
+			  hash_bytes(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) == hash[i]);
 }
 
 /* Discarded pages read as zero, too. */

@@ -28,6 +28,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/control.h"
 #include "migration/progress.h"
@@ -154,7 +155,7 @@ static int add_page(struct sender *sender, page_t page, enum wire_kind kind)
 	struct wire_run *last = batch->nruns ? &batch->run[batch->nruns - 1] : NULL;
 
 	if (kind == WIRE_DATA)
-		batch->hash[batch->npages++] = wire_hash(at, RAM_PAGE_BYTES);
+		batch->hash[batch->npages++] = hash_bytes(at, RAM_PAGE_BYTES);
 	if (last && last->kind == kind && last->first + last->npages == page &&
 	    page % WIRE_CHUNK_PAGES) {
 		last->npages++;

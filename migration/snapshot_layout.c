@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include "base/hash.h"
 
 #ifdef __x86_64__
 #define OWN_ARCH SNAPSHOT_X86_64
@@ -44,11 +43,6 @@ uint64_t snapshot_kind_max(uint32_t kind, uint64_t npages)
 	return snapshot_kind_name(kind) ? kinds[kind].max : UINT64_MAX;
 }
 
-uint64_t snapshot_hash(const void *bytes, size_t len)
-{
-	return XXH3_64bits(bytes, len);
-}
-
 bool snapshot_page_is_zero(const uint8_t *page)
 {
 	/* The C library compares with the widest registers there are; each byte equals the one 64 before, and those are 0. */
@@ -64,7 +58,7 @@ uint64_t snapshot_hash_page(const uint8_t *page)
 
 	if (snapshot_page_is_zero(page))
 		return 0;
-	hash = snapshot_hash(page, RAM_PAGE_BYTES);
+	hash = hash_bytes(page, RAM_PAGE_BYTES);
 	return hash ? hash : 1;
 }
 

@@ -28,8 +28,6 @@ static inline uint64_t snapshot_page_at(page_t page)
 	return SNAPSHOT_PAGES_AT + page * RAM_PAGE_BYTES;
 }
 
-/* XXH3-64. */
-uint64_t snapshot_hash(const void *bytes, size_t len);
 /* A page as HASHES has it: 0 is all zeros. */
 uint64_t snapshot_hash_page(const uint8_t *page);
 bool snapshot_page_is_zero(const uint8_t *page);

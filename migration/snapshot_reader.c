@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/snapshot_layout.h"
 
@@ -50,7 +51,7 @@ static int read_at(const struct snapshot *snapshot, void *to, size_t len, uint64
 
 static bool block_fits(const uint8_t block[SNAPSHOT_BLOCK])
 {
-	return get_le64(block + CHECKSUM_AT) == snapshot_hash(block, CHECKSUM_AT);
+	return get_le64(block + CHECKSUM_AT) == hash_bytes(block, CHECKSUM_AT);
 }
 
 /* ---- Header ---- */
@@ -215,7 +216,7 @@ static int read_part(const struct snapshot *snapshot, const struct snapshot_part
 
 	if (error)
 		return error;
-	if (snapshot_hash(to, part->bytes) != part->hash)
+	if (hash_bytes(to, part->bytes) != part->hash)
 		return fail(-EBADMSG, "snapshot: %s: %s: damaged", snapshot->name,
 			    snapshot_kind_name(part->kind));
 	return 0;

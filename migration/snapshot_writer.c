@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/snapshot_layout.h"
 
@@ -42,7 +43,7 @@ static void count(uint64_t *counter, uint64_t n)
 
 static void finish_block(uint8_t block[SNAPSHOT_BLOCK])
 {
-	put_le64(block + CHECKSUM_AT, snapshot_hash(block, CHECKSUM_AT));
+	put_le64(block + CHECKSUM_AT, hash_bytes(block, CHECKSUM_AT));
 }
 
 static int write_header(struct snapshot_writer *writer, const char *text)
@@ -283,7 +284,7 @@ static int append_part(struct snapshot_writer *writer, uint32_t kind, const void
 				       .offset = (writer->end + SNAPSHOT_BLOCK - 1) /
 						 SNAPSHOT_BLOCK * SNAPSHOT_BLOCK,
 				       .bytes = len,
-				       .hash = snapshot_hash(bytes, len)};
+				       .hash = hash_bytes(bytes, len)};
 	error = snapshot_pwrite(writer->fd, bytes, len, part->offset);
 	if (error)
 		return fail(error, "snapshot: %s: %s: %s", writer->name, snapshot_kind_name(kind),

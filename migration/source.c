@@ -17,6 +17,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/mover.h"
 #include "migration/pages_out.h"
@@ -517,7 +518,7 @@ static int send_hash(struct mover *mover)
 	struct buf head;
 	int error;
 
-	hash.pages = wire_hash(mover->ram, mover->npages * RAM_PAGE_BYTES);
+	hash.pages = hash_bytes(mover->ram, mover->npages * RAM_PAGE_BYTES);
 	buf_init(&head, 64);
 	wire_put_round(&head, &hash);
 	error = send_record(mover, WIRE_RAM_HASH, &head);
@@ -536,7 +537,7 @@ static int send_state(struct mover *mover)
 	if (source->switched.state_bytes > WIRE_STATE_MAX)
 		return fail(-EMSGSIZE, "migration: state of %" PRIu64 " bytes",
 			    source->switched.state_bytes);
-	state.hash = wire_hash(mover->mailbox, source->switched.state_bytes);
+	state.hash = hash_bytes(mover->mailbox, source->switched.state_bytes);
 	buf_init(&head, 64);
 	wire_put_state(&head, &state);
 	error = control_send(&mover->control, WIRE_STATE, &head, mover->mailbox,

@@ -18,6 +18,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/greeting.h"
 #include "migration/mover.h"
@@ -218,7 +219,7 @@ static int take_state(struct mover *mover, const struct control_message *message
 		return out_of_place(message);
 	if (wire_get_state(message->head, message->head_bytes, &target->state) ||
 	    message->body_bytes > LINK_MAILBOX_BYTES ||
-	    target->state.hash != wire_hash(message->body, message->body_bytes))
+	    target->state.hash != hash_bytes(message->body, message->body_bytes))
 		return fail(-EBADMSG, "the machine's state was damaged on its way");
 	memcpy(mover->mailbox, message->body, message->body_bytes);
 	target->state_bytes = message->body_bytes;
@@ -442,7 +443,7 @@ static int check_memory(struct mover *mover)
 		return fail(-EBADMSG, "%" PRIu64 " pages were damaged on their way", damaged);
 	if (target->has_hash &&
 	    (target->hash.round != target->state.round ||
-	     target->hash.pages != wire_hash(mover->ram, mover->npages * RAM_PAGE_BYTES)))
+	     target->hash.pages != hash_bytes(mover->ram, mover->npages * RAM_PAGE_BYTES)))
 		return fail(-EBADMSG, "guest memory differs from the source's");
 	if (target->has_hash)
 		log_info("migration: guest memory is the source's, page for page");

@@ -8,9 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
+#include "base/hash.h"
 #include "base/log.h"
 
 #define CHECKSUM_OFFSET 24
@@ -57,11 +55,6 @@ const char *wire_type_name(uint32_t type)
 	return known ? known->name : NULL;
 }
 
-uint64_t wire_hash(const void *bytes, size_t len)
-{
-	return XXH3_64bits(bytes, len);
-}
-
 void wire_seal(uint8_t *bytes, uint32_t type, uint32_t head_bytes, uint64_t body_bytes,
 	       uint64_t sequence)
 {
@@ -70,7 +63,7 @@ void wire_seal(uint8_t *bytes, uint32_t type, uint32_t head_bytes, uint64_t body
 	put_le64(bytes + 8, body_bytes);
 	put_le64(bytes + 16, sequence);
 	put_le64(bytes + CHECKSUM_OFFSET, 0);
-	put_le64(bytes + CHECKSUM_OFFSET, wire_hash(bytes, WIRE_HEADER_BYTES + head_bytes));
+	put_le64(bytes + CHECKSUM_OFFSET, hash_bytes(bytes, WIRE_HEADER_BYTES + head_bytes));
 }
 
 int wire_parse_header(const uint8_t bytes[WIRE_HEADER_BYTES], uint64_t sequence, const char *from,
@@ -98,16 +91,10 @@ int wire_parse_header(const uint8_t bytes[WIRE_HEADER_BYTES], uint64_t sequence,
 	return 0;
 }
 
-int wire_verify(const uint8_t *bytes, const struct wire_header *header, const char *from)
+int wire_verify(uint8_t *bytes, const struct wire_header *header, const char *from)
 {
-	static const uint8_t zero[8];
-	XXH3_state_t state;
-
-	XXH3_64bits_reset(&state);
-	XXH3_64bits_update(&state, bytes, CHECKSUM_OFFSET);
-	XXH3_64bits_update(&state, zero, sizeof(zero));
-	XXH3_64bits_update(&state, bytes + WIRE_HEADER_BYTES, header->head_bytes);
-	if (XXH3_64bits_digest(&state) == header->checksum)
+	put_le64(bytes + CHECKSUM_OFFSET, 0);
+	if (hash_bytes(bytes, WIRE_HEADER_BYTES + header->head_bytes) == header->checksum)
 		return 0;
 	return fail(-EBADMSG, "%s: record %" PRIu64 " was damaged on its way", from,
 		    header->sequence);

@@ -68,11 +68,8 @@ void wire_seal(uint8_t *bytes, uint32_t type, uint32_t head_bytes, uint64_t body
  */
 int wire_parse_header(const uint8_t bytes[WIRE_HEADER_BYTES], uint64_t sequence, const char *from,
 		      struct wire_header *out) must_check;
-/* Header and head as received, whole: -EBADMSG, logged, when the checksum does not fit. */
-int wire_verify(const uint8_t *bytes, const struct wire_header *header,
-		const char *from) must_check;
-
-uint64_t wire_hash(const void *bytes, size_t len);
+/* Header and head as received, whole: -EBADMSG, logged, when the checksum does not fit. Makes its field in bytes 0. */
+int wire_verify(uint8_t *bytes, const struct wire_header *header, const char *from) must_check;
 
 /* ---- Heads ---- */
 

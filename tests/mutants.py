@@ -117,8 +117,8 @@ MUTANTS = [
     ),
     Mutant(
         "a damaged page is believed", "migration/pages_in.c",
-        "wire_hash(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) == hash[i]",
-        "wire_hash(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) != 0 + 0 * hash[i]",
+        "hash_bytes(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) == hash[i]",
+        "hash_bytes(at + i * RAM_PAGE_BYTES, RAM_PAGE_BYTES) != 0 + 0 * hash[i]",
         pytest("bit_flips_in_memory"),
     ),
     Mutant(

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/snapshot_layout.h"
 #include "tests/fuzz/input.h"
@@ -22,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 static void put_block(int fd, uint8_t *block, uint64_t at)
 {
-	put_le64(block + CHECKSUM_AT, snapshot_hash(block, CHECKSUM_AT));
+	put_le64(block + CHECKSUM_AT, hash_bytes(block, CHECKSUM_AT));
 	if (snapshot_pwrite(fd, block, SNAPSHOT_BLOCK, at))
 		abort();
 }
@@ -40,7 +41,7 @@ static void fix_parts(int fd, uint8_t *seal, uint64_t file_bytes)
 		content = malloc(len + 1);
 		if (!content || snapshot_pread(fd, content, len, offset))
 			abort();
-		put_le64(part + 24, snapshot_hash(content, len));
+		put_le64(part + 24, hash_bytes(content, len));
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/control.h"
 
@@ -74,7 +75,7 @@ static void test_body(void)
 		body[i] = (uint8_t)(i * 31 >> 3);
 	connect_two(&one, &other);
 	buf_init(&head, 64);
-	state.hash = wire_hash(body, len);
+	state.hash = hash_bytes(body, len);
 	wire_put_state(&head, &state);
 	g_assert_cmpint(control_send(&one, WIRE_STATE, &head, body, len), ==, 0);
 	g_assert_false(control_flushed(&one));

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/pages_in.h"
 #include "migration/pages_out.h"
@@ -356,13 +357,13 @@ static void test_damage(void)
 
 	talker_init(&talker);
 	memset(page, 3, sizeof(page));
-	talk_page(&talker, 0, 5, page, wire_hash(page, sizeof(page)) ^ 1);
-	talk_page(&talker, 0, 6, page, wire_hash(page, sizeof(page)));
+	talk_page(&talker, 0, 5, page, hash_bytes(page, sizeof(page)) ^ 1);
+	talk_page(&talker, 0, 6, page, hash_bytes(page, sizeof(page)));
 	talk_end(&talker, 0, 2);
 	g_assert_cmpint(rounds_after_wake(&talker), ==, 1);
 	g_assert_cmpuint(pages_in_damaged(talker.in), ==, 1);
 	/* The same page again, whole: healed. */
-	talk_page(&talker, 1, 5, page, wire_hash(page, sizeof(page)));
+	talk_page(&talker, 1, 5, page, hash_bytes(page, sizeof(page)));
 	talk_end(&talker, 1, 1);
 	g_assert_cmpint(rounds_after_wake(&talker), ==, 2);
 	g_assert_cmpuint(pages_in_damaged(talker.in), ==, 0);
@@ -378,7 +379,7 @@ static void test_no_memory(void)
 	talker_init(&talker);
 	g_assert_cmpint(fcntl(talker.ram_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), ==, 0);
 	memset(page, 3, sizeof(page));
-	talk_page(&talker, 0, 5, page, wire_hash(page, sizeof(page)));
+	talk_page(&talker, 0, 5, page, hash_bytes(page, sizeof(page)));
 	g_assert_cmpint(rounds_after_wake(&talker), ==, -EPERM);
 	g_assert_nonnull(strstr(fail_text(), "data 0: guest memory: "));
 	talker_fini(&talker);

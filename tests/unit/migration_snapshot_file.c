@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "migration/snapshot_layout.h"
 
@@ -410,8 +411,8 @@ static int open_forged(int fd, struct forged f)
 	struct snapshot *snapshot;
 	int error;
 
-	put_le64(f.header + CHECKSUM_AT, snapshot_hash(f.header, CHECKSUM_AT));
-	put_le64(f.seal + CHECKSUM_AT, snapshot_hash(f.seal, CHECKSUM_AT));
+	put_le64(f.header + CHECKSUM_AT, hash_bytes(f.header, CHECKSUM_AT));
+	put_le64(f.seal + CHECKSUM_AT, hash_bytes(f.seal, CHECKSUM_AT));
 	g_assert_cmpint(pwrite(fd, f.header, sizeof(f.header), HEADER_AT), ==, SNAPSHOT_BLOCK);
 	g_assert_cmpint(pwrite(fd, f.seal, sizeof(f.seal), SEAL_AT), ==, SNAPSHOT_BLOCK);
 	error = snapshot_open(&snapshot, fd, "forged");
