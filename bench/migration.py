@@ -14,7 +14,6 @@ Like is compared with like: guest RAM of both, and the memory of the raw streams
 import argparse
 import contextlib
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -26,8 +25,8 @@ from migration_case import Case, run_case
 from huge_pages import setting  # in tests/live, where migration_case found the guest's lines
 from migration_pair import QemuPair, TernPair
 from sample import Sample, machine, table
+from warm_memory import WarmMemory
 
-MADV_POPULATE_WRITE = 23
 RATES = {"0": 0, "10k": 10_000, "100k": 100_000, "1M": 1_000_000, "max": "max"}
 
 
@@ -48,23 +47,12 @@ def pages(kind):
         yield
 
 
-def warm_memory(case):
-    """
-    Takes as much memory as a migration needs from the kernel and gives it back: a machine that is a VM itself may have
-    returned what was free to its host, which then is what an allocation waits for.
-    """
-    nbytes = 4 * size_bytes(case.wset) + (512 << 20)
-    with mmap.mmap(-1, nbytes) as memory:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-        memory.madvise(MADV_POPULATE_WRITE)
-
-
-def raw_stream(pair_class, settings, case, nbytes, program):
+def raw_stream(pair_class, settings, case, nbytes, program, warm):
     """Seconds that raw streams of as many bytes take while the case's guest runs, and the longest gap that it feels meanwhile."""
-    warm_memory(case)
     with pair_class(settings, case) as pair:
         pair.start_source()
         time.sleep(0.2)
+        warm.give_back()
         pair.source_type("g")
         time.sleep(0.1)
         out = subprocess.run([program, str(nbytes), str(case.channels)], capture_output=True, text=True, check=True)
@@ -73,16 +61,19 @@ def raw_stream(pair_class, settings, case, nbytes, program):
 
 def measure(case, contenders, args):
     seen = {label: [] for label, _, _ in contenders}
+    warm = WarmMemory(3 * size_bytes(case.wset) + (512 << 20))  # raw streams take the most: the working set twice
     for number in range(args.runs):
         for label, pair_class, settings in contenders if number % 2 else contenders[::-1]:
-            warm_memory(case)
             with pair_class(settings, case) as pair:
-                result = run_case(pair)
+                result = run_case(pair, warm)
+            warm.take()
             if result["bytes"] and not result["failed"] and args.raw_stream:
-                raw = raw_stream(pair_class, settings, case, result["bytes"], args.raw_stream)
+                raw = raw_stream(pair_class, settings, case, result["bytes"], args.raw_stream, warm)
+                warm.take()
                 result["raw_s"], result["raw_gap_us"] = raw
             seen[label].append(result)
             print(f"  {case} {label} {result}", file=sys.stderr)
+    warm.memory.close()
     return seen
 
 
