@@ -63,29 +63,32 @@ static uint64_t history_dirty_rate(const struct policy_history *history)
 	return us ? saturate(pages * 1000000 / us) : 0;
 }
 
-/* A downtime that was promised by the last round's rate would be longer half of the time. */
-static uint64_t slowest_send_rate(const struct policy_input *in)
+/* The send rate that a promise is made with. */
+static uint64_t careful_rate(const struct policy_input *in)
 {
 	const struct policy_history *history = &in->history;
 	uint64_t slowest = in->send_rate;
 
+	if (!in->round)
+		return slowest / 2 + slowest % 2;
 	for (unsigned int i = 1; i <= POLICY_RATE_ROUNDS && i <= history->nrounds; i++) {
 		const uint64_t rate = history->round[history->nrounds - i].send_rate;
 
 		if (rate && rate < slowest)
 			slowest = rate;
 	}
-	return slowest;
+	return slowest - slowest / 8;
 }
 
 static uint64_t predict_downtime(const struct policy_input *in, uint64_t pages)
 {
+	const uint64_t rate = careful_rate(in);
+
 	if (!pages)
 		return saturate(in->fixed_us);
-	if (!in->send_rate)
+	if (!rate)
 		return UINT64_MAX;
-	return saturate((wide)pages * in->page_bytes * 1000000 / slowest_send_rate(in) +
-			in->fixed_us);
+	return saturate((wide)pages * in->page_bytes * 1000000 / rate + in->fixed_us);
 }
 
 static bool is_stalled(const struct policy_history *history, uint32_t rounds, uint64_t us)

@@ -13,7 +13,11 @@
 
 /* Rounds that are looked back on for the dirty rate. */
 #define POLICY_ROUNDS 8
-/* Of these, rounds whose send rates are looked back on: the rest is expected to be sent as slowly as the slowest of them. */
+/*
+ * A downtime is a promise. Of these rounds, those whose send rates are looked back on: the rest is expected to be sent
+ * slower than in the slowest of them by an eighth, for the last pages come in smaller and smaller runs; and at half the rate
+ * of the first round, which sent all pages in order, while no other is known.
+ */
 #define POLICY_RATE_ROUNDS 3
 #define POLICY_TEXT_BYTES  320
 
