@@ -55,7 +55,8 @@ def raw_stream(pair_class, settings, case, nbytes, program, warm):
         warm.give_back()
         pair.source_type("g")
         time.sleep(0.1)
-        out = subprocess.run([program, str(nbytes), str(case.channels)], capture_output=True, text=True, check=True)
+        argv = [program, str(nbytes), str(case.channels), str(size_bytes(case.wset))]
+        out = subprocess.run(argv, capture_output=True, text=True, check=True)
         return float(out.stdout.split()[0]), pair.finish(pair.source)["gap_us"]
 
 

@@ -3,8 +3,10 @@
  * The machine's own limit for a migration: N bytes over raw loopback TCP streams, from memory that is in use to memory
  * that was never touched, as a migration's target fills it. Says seconds and bytes per second on one line.
  *
- *	raw-stream BYTES [STREAMS]
+ *	raw-stream BYTES [STREAMS [MEMORY]]
  *
+ * Both ends have MEMORY bytes, or as many as are sent if that is less, and go through them as often as it takes, as the
+ * rounds of a migration do.
  * Every stream has a thread of its own at both ends, and the ends are two processes. No checksums, no framing, 1 MiB
  * per call; nothing that a migration must do besides is done here.
  */
@@ -19,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -31,7 +34,7 @@ struct stream {
 	pthread_t thread;
 	int fd;
 	char *memory;
-	uint64_t nbytes;
+	uint64_t memory_bytes, nbytes;
 	bool sends;
 };
 
@@ -53,15 +56,16 @@ static void *stream_run(void *opaque)
 {
 	struct stream *s = opaque;
 
-	for (uint64_t at = 0; at < s->nbytes;) {
-		uint64_t left = s->nbytes - at;
-		size_t want = left < CALL_BYTES ? left : CALL_BYTES;
+	for (uint64_t done = 0; done < s->nbytes;) {
+		uint64_t at = done % s->memory_bytes;
+		uint64_t left = MIN(s->nbytes - done, s->memory_bytes - at);
+		size_t want = MIN(left, CALL_BYTES);
 		ssize_t n = s->sends ? send(s->fd, s->memory + at, want, 0)
 				     : recv(s->fd, s->memory + at, want, 0);
 
 		if (n <= 0)
 			fail(s->sends ? "send" : "recv");
-		at += (uint64_t)n;
+		done += (uint64_t)n;
 	}
 	return NULL;
 }
@@ -87,14 +91,15 @@ static char *memory_new(uint64_t nbytes, bool populated)
 	return p;
 }
 
-static void divide(struct stream *streams, unsigned int n, char *memory, uint64_t nbytes,
-		   bool sends)
+static void divide(struct stream *streams, unsigned int n, char *memory, uint64_t memory_bytes,
+		   uint64_t nbytes, bool sends)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		uint64_t from = nbytes * i / n, to = nbytes * (i + 1) / n;
+		uint64_t from = memory_bytes * i / n, to = memory_bytes * (i + 1) / n;
 
 		streams[i].memory = memory + from;
-		streams[i].nbytes = to - from;
+		streams[i].memory_bytes = to - from;
+		streams[i].nbytes = nbytes * (i + 1) / n - nbytes * i / n;
 		streams[i].sends = sends;
 	}
 }
@@ -105,6 +110,7 @@ int main(int argc, char **argv)
 				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	uint64_t nbytes = argc > 1 ? strtoull(argv[1], NULL, 0) : 0;
 	unsigned int n = argc > 2 ? (unsigned int)strtoul(argv[2], NULL, 0) : 1;
+	uint64_t memory_bytes = MIN(nbytes, argc > 3 ? strtoull(argv[3], NULL, 0) : nbytes);
 	struct stream streams[STREAMS_MAX] = {};
 	socklen_t length = sizeof(address);
 	int listener, status;
@@ -112,8 +118,9 @@ int main(int argc, char **argv)
 	char *memory, done;
 	pid_t child;
 
-	if (!nbytes || !n || n > STREAMS_MAX) {
-		fprintf(stderr, "usage: raw-stream BYTES [STREAMS up to %d]\n", STREAMS_MAX);
+	if (!n || n > STREAMS_MAX || memory_bytes < n) {
+		fprintf(stderr, "usage: raw-stream BYTES [STREAMS up to %d [MEMORY]]\n",
+			STREAMS_MAX);
 		return 2;
 	}
 	listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -125,7 +132,7 @@ int main(int argc, char **argv)
 	if (child < 0)
 		fail("fork");
 	if (child == 0) {
-		divide(streams, n, memory_new(nbytes, false), nbytes, false);
+		divide(streams, n, memory_new(memory_bytes, false), memory_bytes, nbytes, false);
 		for (unsigned int i = 0; i < n; i++)
 			if ((streams[i].fd = accept(listener, NULL, NULL)) < 0)
 				fail("accept");
@@ -134,8 +141,8 @@ int main(int argc, char **argv)
 			fail("send");
 		return 0;
 	}
-	memory = memory_new(nbytes, true);
-	divide(streams, n, memory, nbytes, true);
+	memory = memory_new(memory_bytes, true);
+	divide(streams, n, memory, memory_bytes, nbytes, true);
 	for (unsigned int i = 0; i < n; i++) {
 		streams[i].fd = socket(AF_INET, SOCK_STREAM, 0);
 		if (connect(streams[i].fd, (struct sockaddr *)&address, sizeof(address)))
