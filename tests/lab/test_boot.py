@@ -17,7 +17,7 @@ def complaints(guest) -> list[str]:
     return [line for line in lines if not NOISE.search(line)]
 
 
-@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.core), pytest.param(4, marks=pytest.mark.core), 8])
+@pytest.mark.parametrize("cpus", [1, pytest.param(4, marks=pytest.mark.core), 8])
 def test_boot(vm, arch, cpus):
     """To a shell, with all CPUs and all memory, on KVM's clock, without a complaint; then off, with exit status 0."""
     guest = vm(cpus=cpus, memory="384M", rng=True)
@@ -67,7 +67,6 @@ def test_guest_reboots(vm):
 
 
 @pytest.mark.any_cpus
-@pytest.mark.core
 def test_panic_with_reset_limit(vm):
     """A guest that panics asks for a reset; with none allowed, tern ends and says so by its exit status."""
     guest = vm(args=["--reset-limit", "0"])
