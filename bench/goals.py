@@ -38,4 +38,4 @@ def line(case, tern, qemu):
 
 def goals(seen):
     """seen: [(case, {"Tern": results, "QEMU": results})]; lines for sample.table()."""
-    return [line(case, of["Tern"], of["QEMU"]) for case, of in seen if {"Tern", "QEMU"} <= set(of)]
+    return [line(case, of["Tern"], of["QEMU"]) for case, of in seen]

@@ -145,8 +145,9 @@ def main():
         f"{args.max_downtime} ms\n"
     )
     print(table(HEADER, rows))
-    print("\nThe goals; bold: missed; above: the guest dirties memory faster than the goals are for\n")
-    print(table(goals.HEADER, goals.goals(all_seen)))
+    if not args.only:
+        print("\nThe goals (bold: missed; above: the guest dirties memory faster than the goals are for):\n")
+        print(table(goals.HEADER, goals.goals(all_seen)))
     kinds = {label: sorted({r["page_kind"] for _, s in all_seen for r in s.get(label, [])}) for label, _, _ in contenders}
     print("\nPages behind guest RAM: " + "; ".join(f"{label}: {', '.join(found)}" for label, found in kinds.items()))
     if args.json:
