@@ -80,6 +80,11 @@ static uint64_t careful_rate(const struct policy_input *in)
 	return slowest - slowest / 8;
 }
 
+static uint64_t sent_in_us(const struct policy_input *in, uint64_t pages, uint64_t rate)
+{
+	return saturate((wide)pages * in->page_bytes * 1000000 / rate);
+}
+
 static uint64_t predict_downtime(const struct policy_input *in, uint64_t pages)
 {
 	const uint64_t rate = careful_rate(in);
@@ -88,7 +93,7 @@ static uint64_t predict_downtime(const struct policy_input *in, uint64_t pages)
 		return saturate(in->fixed_us);
 	if (!rate)
 		return UINT64_MAX;
-	return saturate((wide)pages * in->page_bytes * 1000000 / rate + in->fixed_us);
+	return saturate((wide)sent_in_us(in, pages, rate) + in->fixed_us);
 }
 
 static bool is_stalled(const struct policy_history *history, uint32_t rounds, uint64_t us)
@@ -141,22 +146,24 @@ static void explain_downtime(const struct policy_input *in, struct policy_output
 			 out->downtime_us / 1e3, relation, in->max_downtime_us / 1e3);
 }
 
-/* Whether one more round is worth its bytes although the downtime fits already. */
+/* Whether one more round is worth its bytes although the downtime fits already. A guess, not a promise: no margin. */
 static bool gets_shorter(const struct policy_input *in, const struct policy_output *out)
 {
 	const struct policy_history *history = &in->history;
-	uint64_t next;
+	uint64_t now_us, next_us;
 
-	if (out->downtime_us <= in->fixed_us + POLICY_SHORT_US || !in->send_rate ||
-	    in->round >= POLICY_SHORT_ROUNDS || !history->nrounds)
+	if (!in->send_rate || in->round >= POLICY_SHORT_ROUNDS || !history->nrounds)
+		return false;
+	now_us = sent_in_us(in, in->dirty_pages, in->send_rate);
+	if (now_us <= POLICY_SHORT_US)
 		return false;
 	if (history->nrounds > 1 &&
 	    in->dirty_pages > history->round[history->nrounds - 2].dirty_pages / 4 * 3)
 		return false;
 	/* What is written while the rest is sent. A rate over a long round says too little of a small set that is written over and
 	 * over; then the round after this one finds the rest as large as before, and is the last. */
-	next = saturate((wide)out->dirty_rate * (out->downtime_us - in->fixed_us) / 1000000);
-	return predict_downtime(in, next) - in->fixed_us <= (out->downtime_us - in->fixed_us) / 2;
+	next_us = sent_in_us(in, saturate((wide)out->dirty_rate * now_us / 1000000), in->send_rate);
+	return next_us <= now_us / 2;
 }
 
 static void decide_at_deadline(const struct policy_input *in, struct policy_output *out)
