@@ -74,7 +74,7 @@ def measure(case, contenders, args):
                 result["raw_s"], result["raw_gap_us"] = raw
             seen[label].append(result)
             print(f"  {case} {label} {result}", file=sys.stderr)
-    warm.memory.close()
+    warm.close()
     return seen
 
 

@@ -18,11 +18,10 @@ MARGIN_S = 0.2
 
 
 class WarmMemory:
-    """As many bytes of memory, taken while it lasts but for the bodies of "with free()"."""
+    """As many bytes of memory, taken from when it is made until give_back(), and again from take() on."""
 
     def __init__(self, nbytes):
         self.nbytes = nbytes
-        self.memory = None
         self.given_back = float("-inf")
         self.take()
 
@@ -38,4 +37,7 @@ class WarmMemory:
         last = self.given_back if in_time else self.taken
         time.sleep(max(0, last + REPORTING_DELAY_S + MARGIN_S - time.monotonic()))
         self.given_back = time.monotonic()
+        self.close()
+
+    def close(self):
         self.memory.close()

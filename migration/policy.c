@@ -150,20 +150,21 @@ static void explain_downtime(const struct policy_input *in, struct policy_output
 static bool gets_shorter(const struct policy_input *in, const struct policy_output *out)
 {
 	const struct policy_history *history = &in->history;
-	uint64_t now_us, next_us;
+	uint64_t rest_us, next_us;
 
 	if (!in->send_rate || in->round >= POLICY_SHORT_ROUNDS || !history->nrounds)
 		return false;
-	now_us = sent_in_us(in, in->dirty_pages, in->send_rate);
-	if (now_us <= POLICY_SHORT_US)
+	rest_us = sent_in_us(in, in->dirty_pages, in->send_rate);
+	if (rest_us <= POLICY_SHORT_US)
 		return false;
 	if (history->nrounds > 1 &&
 	    in->dirty_pages > history->round[history->nrounds - 2].dirty_pages / 4 * 3)
 		return false;
 	/* What is written while the rest is sent. A rate over a long round says too little of a small set that is written over and
 	 * over; then the round after this one finds the rest as large as before, and is the last. */
-	next_us = sent_in_us(in, saturate((wide)out->dirty_rate * now_us / 1000000), in->send_rate);
-	return next_us <= now_us / 2;
+	next_us =
+		sent_in_us(in, saturate((wide)out->dirty_rate * rest_us / 1000000), in->send_rate);
+	return next_us <= rest_us / 2;
 }
 
 static void decide_at_deadline(const struct policy_input *in, struct policy_output *out)
